@@ -7,7 +7,6 @@ is named, and what a dump was restored into is another one. `vigil doctor --data
 """
 
 import os
-import socket
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from feedback.postgresql import identity, refuse_served
 from feedback.tables import WORKSPACE
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, write_json
+from workspace.layout import place_of
 
 NOTE = Path(".vigil/database.json")
 HOW = "`vigil doctor --database-is-right`"
@@ -53,10 +53,10 @@ def refuse_other(connection: Connection, root: Path, address: str, embedded: Pat
     if row is None:
         return
     if kept is None or kept.workspace != row[0] or _is_copy(root, Path(row[1].partition(":")[2]), _Note(row[0], address, server)):
-        left = kept is not None and row[1] == _place(root)
+        left = kept is not None and row[1] == place_of(root)
         raise WorkspaceError(
             f"{address} is the database of another workspace. Nothing was changed.",
-            why=f"this one has gone over to {kept.database} since" if kept and left else f"it belongs to {row[1]}; this is {_place(root)}",
+            why=f"this one has gone over to {kept.database} since" if kept and left else f"it belongs to {row[1]}; this is {place_of(root)}",
             next_step=f"Give this one a database of its own. Where it stands in for that one, which is used no more, have it take the database over: {HOW}.",
         )
     if kept.server and server and kept.server != server:
@@ -79,16 +79,12 @@ def bind(connection: Connection, root: Path, address: str, take_over: bool) -> N
     kept, row = None if take_over else _noted(root), _row(connection)
     own = row[0] if row is not None else kept.workspace if kept is not None else uuid.uuid4().hex
     if row is None:
-        connection.execute(WORKSPACE.insert().values(id=own, place=_place(root)))
+        connection.execute(WORKSPACE.insert().values(id=own, place=place_of(root)))
     elif row[1].partition(":")[2] != str(root.resolve()):  # it was moved
-        connection.execute(WORKSPACE.update().values(place=_place(root)))
+        connection.execute(WORKSPACE.update().values(place=place_of(root)))
     note = _Note(own, address, _server(connection) or (kept.server if kept is not None else ""))
     if kept != note:
         write_json(root / NOTE, note._asdict())
-
-
-def _place(root: Path) -> str:
-    return f"{socket.gethostname()}:{root.resolve()}"
 
 
 def _server(connection: Connection) -> str:

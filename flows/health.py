@@ -10,7 +10,7 @@ from typing import Any
 from flows.leftovers import left_behind
 from workspace import registry
 from workspace.cycle import iso_week, week_ahead
-from workspace.errors import VigilError, first_few
+from workspace.errors import SettingsError, VigilError, first_few
 from workspace.journal import Event, Journal
 from workspace.lease import cycle_runs
 from workspace.objects import cache_of, damaged_files, damaged_lists
@@ -195,6 +195,8 @@ def _champion(patient: Patient, leading: Champion) -> Iterator[Row]:
         named = registry.read_alias(root, settings)
         same = named is not None and named.model_sha256 == leading.model_sha256
         says = f"{named.cycle} ({named.model_sha256[:12]})" if named else "nothing"
+        if not same:
+            registry.refuse_copy(root, settings)
         found = f"the registry's `champion` names {says}{'' if same else f', the journal {leading.cycle}'}"
         yield _row("alias", same, found, "run `vigil doctor --fix`")
         serving = registry.serving_model(root, settings)
@@ -202,6 +204,8 @@ def _champion(patient: Patient, leading: Champion) -> Iterator[Row]:
 
         load_card(serving)
         yield _row("champion", True, f"{leading.cycle} ({leading.model_sha256[:12]}) verified in {serving.name}")
+    except SettingsError as problem:  # its names are another's
+        yield _refused("registry", problem)
     except Exception as problem:
         yield _row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing or damaged model is pulled")
 

@@ -17,7 +17,8 @@ from pipelines.gate import read_report
 from workspace.cycle import Cycle
 from workspace.errors import ModelFileError, without_passwords
 from workspace.files import read_json
-from workspace.registry import CYCLE_TAG, OUTCOME_TAG
+from workspace.owning import CYCLE_TAG
+from workspace.registry import OUTCOME_TAG
 from workspace.settings import Settings
 
 PARAMS_A_CALL, METRICS_A_CALL, VALUE_LENGTH = 100, 900, 500

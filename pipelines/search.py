@@ -20,6 +20,7 @@ from pipelines.pretrain import CHECKPOINTS
 from pipelines.scoring import Tell, silent
 from workspace.errors import DataError, Diverged, SettingsError
 from workspace.journal import Journal
+from workspace.owning import SEARCH_TAG
 from workspace.processes import stage_lock
 from workspace.registry import open_registry, prepare
 from workspace.settings import Settings
@@ -229,14 +230,14 @@ class _Runs:
         self.root, self.settings, self.study = root, settings, study
         self.experiment = prepare(root, settings)
         with open_registry(root, settings) as client:
-            found = client.search_runs([self.experiment], f"tags.search = '{study}' and tags.trial = 'all'", max_results=1)
-            parent = found[0] if found else client.create_run(self.experiment, tags={"search": study, "trial": "all"}, run_name=study)
+            found = client.search_runs([self.experiment], f"tags.{SEARCH_TAG} = '{study}' and tags.trial = 'all'", max_results=1)
+            parent = found[0] if found else client.create_run(self.experiment, tags={SEARCH_TAG: study, "trial": "all"}, run_name=study)
             self.parent = parent.info.run_id
             client.set_terminated(self.parent)
 
     def log(self, trial: "FrozenTrial") -> None:
         """Write one trial that has ended."""
-        tags = {"search": self.study, "trial": str(trial.number), "mlflow.parentRunId": self.parent, "state": trial.state.name.lower()}
+        tags = {SEARCH_TAG: self.study, "trial": str(trial.number), "mlflow.parentRunId": self.parent, "state": trial.state.name.lower()}
         with open_registry(self.root, self.settings) as client:
             run = client.create_run(self.experiment, tags=tags, run_name=f"{self.study} trial {trial.number}").info.run_id
             for name, value in trial.params.items():

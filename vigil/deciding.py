@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workspace.batches import set_batch_state as journal_batch_state
-from workspace.errors import RegistryUnavailable, WorkspaceError
+from workspace.errors import RegistryUnavailable, SettingsError, WorkspaceError
 from workspace.journal import Event, Journal
 from workspace.lease import lease
 from workspace.settings import Settings
@@ -146,16 +146,18 @@ def _refuse_without_media(root: Path, events: Sequence[Event], cycle: str) -> No
 
 
 def set_aliases(root: Path, settings: Settings, told: str) -> None:
-    """Let the registry follow what was decided and committed. Raises RegistryUnavailable that says what was done, and not to do it again."""
+    """Let the registry follow what was decided and committed. Raises RegistryUnavailable, or where its names are another's SettingsError, that say
+    what was done, and not to do it again."""
     from workspace import registry
 
     try:
         registry.rebuild_aliases(root, settings)
-    except RegistryUnavailable as problem:
-        raise RegistryUnavailable(
+    except (RegistryUnavailable, SettingsError) as problem:
+        then = problem.next_step if isinstance(problem, SettingsError) else "Once it answers: `vigil doctor --fix`, or the next `vigil retrain`."
+        raise type(problem)(
             f"{told} Only the registry's aliases are not set.",
             why=problem.why,
-            next_step="Once it answers: `vigil doctor --fix`, or the next `vigil retrain`. Not the same command again: this decision stands.",
+            next_step=f"{then} Not the same command again: this decision stands.",
         ) from problem
 
 

@@ -1,6 +1,7 @@
 """Where everything of a workspace lies, and how a command finds the workspace it is in."""
 
 import os
+import socket
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,11 @@ class Workspace:
             return (self.root / path).resolve().relative_to(self.root).as_posix()
         except ValueError as problem:
             raise WorkspaceError(f"{path} is not in the workspace {self.root}.", why=str(problem), next_step="Copy it into the workspace first.") from problem
+
+
+def place_of(root: Path) -> str:
+    """Where a workspace lies, as another machine is told it: `host:/path`."""
+    return f"{socket.gethostname()}:{Path(root).resolve()}"
 
 
 def is_code_checkout(folder: Path) -> bool:

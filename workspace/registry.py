@@ -18,14 +18,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, VigilError, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
 from workspace.journal import Journal
 from workspace.layout import Workspace
 from workspace.lease import hold_lock
 from workspace.modelfiles import MODEL_FILES, verify_model_files, verify_promoted
+from workspace.owning import CYCLE_TAG, REGISTERED_TAG, SHA256_TAG, find_model, is_ours, marks, refuse_anothers
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
-from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back, workspace_id
+from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,10 +36,7 @@ ALIASES = ("champion", "challenger", "previous")
 ALIAS_SECONDS = 60.0  # that one waits for another who sets them
 DATABASE_SECONDS = 120.0  # that one waits for another who makes it
 MEND_DATABASE = "Run `vigil doctor --fix`: it sets that file aside, and models and aliases are registered anew from the journal."
-CYCLE_TAG = "cycle"
 OUTCOME_TAG = "vigil.outcome"  # of a run that shows a cycle
-REGISTERED_TAG = "registered"  # of a run that only holds a cycle's model
-OWNER_TAG = "vigil.workspace"
 DRIVERS = {"postgresql": "postgresql+psycopg"}
 REACH_SECONDS = 10
 ARTIFACTS = "model"
@@ -115,8 +113,11 @@ def set_aside_damaged(root: Path, settings: Settings) -> str:
 
 
 @contextmanager
-def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
-    """A client of the workspace's registry. Any failure inside becomes RegistryUnavailable; a VigilError passes through."""
+def open_registry(root: Path, settings: Settings, *, writes: bool = True) -> Iterator["MlflowClient"]:
+    """A client of the workspace's registry. Any failure inside becomes RegistryUnavailable; a VigilError passes through.
+
+    Raises SettingsError where what is to be used there, or (`writes`) changed, is another's (workspace/owning.py).
+    """
     uri, own = tracking_uri(root, settings.registry), own_database(root, settings.registry)
     try:
         _quieten()
@@ -124,7 +125,7 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
         _make_database(uri, Workspace(root).artifacts)
         client = _client(uri)
         if own is None:  # no file of this workspace alone
-            _refuse_anothers(client, root, settings.registry)
+            refuse_anothers(client, root, settings.registry, writes=writes)
         else:
             _bring_home(own, Workspace(root).artifacts, settings.registry.experiment)
         yield client
@@ -138,27 +139,6 @@ def open_registry(root: Path, settings: Settings) -> Iterator["MlflowClient"]:
             why=wrong or f"{uri}: {said[0][:300]}",
             next_step=MEND_DATABASE if wrong else "Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
         ) from problem
-
-
-def _refuse_anothers(client: "MlflowClient", root: Path, registry: RegistrySettings) -> None:
-    """Raise SettingsError where model or experiment of these names are another workspace's: each would move the other's alias and take its runs for its own."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        owners = [client.get_registered_model(registry.model_name).tags.get(OWNER_TAG, "")]
-    except MlflowException as problem:
-        if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        owners = []
-    experiment = client.get_experiment_by_name(registry.experiment)
-    owners += [experiment.tags.get(OWNER_TAG, "")] if experiment else []
-    mine = workspace_id(Journal(root).events())
-    if mine and any(owner not in ("", mine) for owner in owners):
-        raise SettingsError(
-            "The registry's model or experiment belongs to another workspace. Nothing there was changed.",
-            why=f"{registry.tracking_uri} has `{registry.model_name}` or `{registry.experiment}` from a workspace with another journal",
-            next_step="Give this one names of its own in params.yaml: registry.model_name and registry.experiment.",
-        )
 
 
 def _bring_home(database: Path, artifacts: Path, experiment: str) -> None:
@@ -231,26 +211,20 @@ def _make_database(uri: str, artifacts: Path) -> None:
 
 def prepare(root: Path, settings: Settings) -> str:
     """Make database, experiment and registered model where they are missing; returns the experiment's id. A new database takes some seconds."""
-    from mlflow.exceptions import MlflowException
-
     with open_registry(root, settings) as client:
-        try:
-            client.get_registered_model(settings.registry.model_name)
-        except MlflowException as problem:
-            if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            client.create_registered_model(settings.registry.model_name)
-        if owner := workspace_id(Journal(root).events()):
-            client.set_registered_model_tag(settings.registry.model_name, OWNER_TAG, owner)
+        model = find_model(client, settings.registry.model_name) or client.create_registered_model(settings.registry.model_name)
+        tags = marks(root, shared=own_database(root, settings.registry) is None)
+        for tag, value in tags.items() - model.tags.items():
+            client.set_registered_model_tag(model.name, tag, value)
         found = client.get_experiment_by_name(settings.registry.experiment)
         if found is None:
             local = not settings.registry.tracking_uri.startswith("http")  # a server keeps artifacts where it was told to
-            folder, tags = str(Workspace(root).artifacts) if local else None, {OWNER_TAG: owner} if owner else None
+            folder = str(Workspace(root).artifacts) if local else None
             return str(client.create_experiment(settings.registry.experiment, artifact_location=folder, tags=tags))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        if owner:
-            client.set_experiment_tag(found.experiment_id, OWNER_TAG, owner)
+        for tag, value in tags.items() - found.tags.items():
+            client.set_experiment_tag(found.experiment_id, tag, value)
         return str(found.experiment_id)
 
 
@@ -260,25 +234,32 @@ def published_run(client: "MlflowClient", experiment_id: str, cycle: str) -> str
     return next((str(run.info.run_id) for run in runs if OUTCOME_TAG in run.data.tags), "")
 
 
+def refuse_copy(root: Path, settings: Settings) -> None:
+    """Raise SettingsError where another copy of this workspace leads what the registry shows: then no `vigil doctor --fix` here may set it right."""
+    with open_registry(root, settings):
+        pass
+
+
 def find_running(root: Path, settings: Settings) -> list[str]:
     """The ids of the runs that say RUNNING: of a process at work, or of one that was killed."""
     with open_registry(root, settings) as client:
-        return _running(client, settings)
+        return _running(client, root, settings)
 
 
 def end_running(root: Path, settings: Settings) -> list[str]:
     """Mark the runs that a killed process left RUNNING as KILLED; returns their ids. Call while holding the lease."""
     with open_registry(root, settings) as client:
-        runs = _running(client, settings)
+        runs = _running(client, root, settings)
         for run in runs:
             client.set_terminated(run, "KILLED")
         return runs
 
 
-def _running(client: Any, settings: Settings) -> list[str]:
+def _running(client: Any, root: Path, settings: Settings) -> list[str]:
     experiment = client.get_experiment_by_name(settings.registry.experiment)
     runs = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") if experiment else []
-    return [str(run.info.run_id) for run in runs]
+    own = own_database(root, settings.registry) is not None
+    return [str(run.info.run_id) for run in runs if own or is_ours(run)]
 
 
 def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run_id: str = "") -> RegisteredModel:
@@ -290,7 +271,7 @@ def register(root: Path, settings: Settings, model_dir: Path, *, cycle: str, run
     space = Workspace(root)
     model_dir = space.root / model_dir
     sha256 = str(verify_model_files(model_dir)["model_sha256"])
-    tags = {"model_sha256": sha256, CYCLE_TAG: cycle, "path": space.relative(model_dir)}
+    tags = {SHA256_TAG: sha256, CYCLE_TAG: cycle, "path": space.relative(model_dir)}
     experiment_id = prepare(root, settings)
     with open_registry(root, settings) as client:
         if known := _find_version(client, settings, cycle, sha256):
@@ -321,7 +302,7 @@ def set_aliases(root: Path, settings: Settings, aliases: Mapping[str, str]) -> N
 
 def read_alias(root: Path, settings: Settings, alias: str = "champion") -> RegisteredModel | None:
     """The version that an alias points to, or None when it is not set. Raises RegistryUnavailable."""
-    with open_registry(root, settings) as client:
+    with open_registry(root, settings, writes=False) as client:
         found = _alias_version(client, settings.registry.model_name, alias)
         return _registered(found) if found else None
 
@@ -368,8 +349,8 @@ def serving_model(root: Path, settings: Settings) -> Path:
     """The folder of the model that the alias `champion` names, its files checked; fetched from the registry when the workspace lacks it.
 
     After a rollback the journal decides: an alias that could not be moved then must not bring back what was rolled back from.
-    Raises WorkspaceError when the alias is not set or names a model that the journal does not know as promoted,
-    ModelFileError when the files are not that model with that card, RegistryUnavailable.
+    Raises WorkspaceError when the alias is not set or names a model that the journal does not know as promoted (SettingsError where that is
+    for another copy of the workspace to mend), ModelFileError when the files are not that model with that card, RegistryUnavailable.
     """
     space, events = Workspace(root), Journal(root).events()
     found = read_alias(root, settings, "champion")
@@ -381,6 +362,7 @@ def serving_model(root: Path, settings: Settings) -> Path:
         )
     known = promoted(events).get(found.cycle)
     if known is None or known.model_sha256 != found.model_sha256:
+        refuse_copy(root, settings)
         raise WorkspaceError(
             "Refused the model that the alias `champion` names.",
             why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
@@ -402,7 +384,7 @@ def _download(root: Path, settings: Settings, model: RegisteredModel, known: Cha
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-        with open_registry(root, settings):
+        with open_registry(root, settings, writes=False):
             from mlflow.artifacts import download_artifacts
 
             fetched = Path(download_artifacts(artifact_uri=model.source, dst_path=scratch, tracking_uri=tracking_uri(root, settings.registry)))
@@ -428,10 +410,10 @@ def _alias_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersi
 
 
 def _find_version(client: "MlflowClient", settings: Settings, cycle: str, sha256: str) -> RegisteredModel | None:
-    found = [_registered(version) for version in client.search_model_versions(f"name = '{settings.registry.model_name}' and tags.model_sha256 = '{sha256}'")]
+    found = [_registered(version) for version in client.search_model_versions(f"name = '{settings.registry.model_name}' and tags.{SHA256_TAG} = '{sha256}'")]
     return next((model for model in sorted(found, key=lambda model: int(model.version)) if model.cycle == cycle), None)
 
 
 def _registered(version: Any) -> RegisteredModel:
     tags = version.tags or {}
-    return RegisteredModel(str(version.version), tags.get("model_sha256", ""), tags.get("path", ""), tags.get(CYCLE_TAG, ""), version.source or "")
+    return RegisteredModel(str(version.version), tags.get(SHA256_TAG, ""), tags.get("path", ""), tags.get(CYCLE_TAG, ""), version.source or "")
