@@ -27,6 +27,9 @@ UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
 UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than any request takes
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
+NO_BUCKET = "NoSuchBucket"
+# said of whoever asks, not of the file: credentials that have ended, or were replaced
+OUTDATED = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired")
 REFUSED = (403, 404, 405, 501)  # of what a store need not offer, or not to everybody
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -130,7 +133,7 @@ class MediaStore:
                     if upload["Key"] == key and upload["Initiated"] < stale:
                         store.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
             except ClientError as problem:
-                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED:
+                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED or _code(problem) in (NO_BUCKET, *OUTDATED):
                     raise
                 LOG.warning("%s: whether parts of %s were left there is not told: %s", self.url, sha256[:12], problem)
 
@@ -178,9 +181,10 @@ class MediaStore:
 
     def _s3(self, quick: bool = False) -> Any:
         """`quick`: for questions, and for what is deleted, which is done while the database's write lock is held."""
-        if quick not in self._clients:
-            self._clients[quick] = client(self.endpoint, quick)
-        return self._clients[quick]
+        clients = self._clients
+        if quick not in clients:
+            clients[quick] = client(self.endpoint, quick)
+        return clients[quick]
 
     def _in_bucket(self, sha256: str) -> bool:
         from botocore.exceptions import ClientError
@@ -189,9 +193,19 @@ class MediaStore:
         try:
             self._s3(quick=True).head_object(Bucket=bucket, Key=key)
         except ClientError as problem:
-            if problem.response.get("Error", {}).get("Code") in NOT_THERE:
+            if _code(problem) in NOT_THERE and self._has_bucket():
                 return False
             raise
+        return True
+
+    def _has_bucket(self) -> bool:
+        """Whether the bucket itself is there: to HEAD a store says the same of a file that it lacks and of all in a bucket that is away."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._s3(quick=True).head_bucket(Bucket=split_url(self.url)[0])
+        except ClientError as problem:
+            return _code(problem) not in NOT_THERE
         return True
 
     @contextmanager
@@ -200,16 +214,37 @@ class MediaStore:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            yield
+            try:
+                yield
+            except ClientError as problem:
+                if _code(problem) in NOT_THERE and self._has_bucket():
+                    raise _missing(sha256, "the store has no such file") from problem
+                raise
         except (Boto3Error, BotoCoreError, ClientError) as problem:
-            if isinstance(problem, ClientError) and problem.response.get("Error", {}).get("Code") in NOT_THERE:
-                raise _missing(sha256, "the store has no such file") from problem
             LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
-            refused = isinstance(problem, ClientError) and 400 <= problem.response["ResponseMetadata"]["HTTPStatusCode"] < 500
-            why = f"the store of the media {'refuses it' if refused else 'does not answer'}"
-            silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=why, next_step="Try again; see whether the store answers.")
-            silent.refused = refused
+            silent = _silent(sha256, problem)
+            if _code(problem) != "AccessDenied":  # it may be the credentials: a HEAD is told no reason; whoever asks next reads the shared files anew
+                self._clients = {}
             raise silent from problem
+
+
+def _code(problem: Exception) -> str:
+    """What a store calls its refusal; '' of what is none."""
+    from botocore.exceptions import ClientError
+
+    return str(problem.response.get("Error", {}).get("Code", "")) if isinstance(problem, ClientError) else ""
+
+
+def _silent(sha256: str, problem: Exception) -> StoreSilent:
+    from botocore.exceptions import ClientError
+
+    code, status = _code(problem), problem.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(problem, ClientError) else 0
+    gone, refused = code in (*NOT_THERE, NO_BUCKET), 400 <= status < 500  # a file alone that is not there is MediaMissing
+    why = "has no bucket of the name that feedback.media_url gives" if gone else "refuses it" if refused else "does not answer"
+    next_step = "Try again; see whether the store answers, has the bucket, and takes the credentials of the service."
+    silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=f"the store of the media {why}", next_step=next_step)
+    silent.refused = refused and not gone and code not in OUTDATED
+    return silent
 
 
 @contextmanager

@@ -105,3 +105,51 @@ def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path
                 quick(SHA256)
     with pytest.raises(DataError, match="s3://bucket/prefix"):
         MediaStore(tmp_path, write_settings(tmp_path, media_url="ftp://host/x"))
+
+
+def test_a_bucket_that_is_away_is_a_store_that_is_silent_and_no_file_of_it_is_lost(tmp_path: Path, endpoint: str) -> None:
+    store = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://mispelled/x", s3_endpoint_url=endpoint))
+    (tmp_path / "sent").write_bytes(CONTENT)
+    asks = (store.has, lambda sha256: store.local(sha256).__enter__(), lambda sha256: store.put(tmp_path / "sent", sha256), store.delete, store.abort_parts)
+    for ask in asks:
+        with pytest.raises(StoreSilent, match="has no bucket of the name") as silent:
+            ask(SHA256)
+        assert not silent.value.refused, "the next file would fare no better"
+
+
+def test_credentials_that_were_renewed_in_the_shared_file_are_read_again(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a single sign-on are renewed every hour; a service that ran kept the first ones, and was refused until somebody started it anew."""
+    accepted = "first"
+
+    class Door(BaseHTTPRequestHandler):
+        """A store that takes one access key, and hands on to the one behind it what is signed with that."""
+
+        def do_HEAD(self) -> None:
+            known = f"Credential={accepted}/" in self.headers["Authorization"]
+            status, body = (200, b"") if known else (400, b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_DELETE = do_GET = do_HEAD
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    server = HTTPServer(("127.0.0.1", 0), Door)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    store = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/x", s3_endpoint_url=f"http://127.0.0.1:{server.server_port}"))
+    for ask, renewed in ((store.has, "second"), (store.delete, "third")):
+        (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id = {accepted}\naws_secret_access_key = s\n")
+        ask(SHA256)
+        accepted = renewed
+        with pytest.raises(StoreSilent, match="takes the credentials of the service") as silent:
+            ask(SHA256)
+        assert silent.value.refused == (ask == store.has), "of a deletion the reason is told, and it is not the file's"
+    server.shutdown()
+    server.server_close()
