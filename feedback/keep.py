@@ -18,8 +18,8 @@ from typing import Any
 
 from workspace.errors import DataError, in_one_line
 from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sync_folder
-from workspace.objectstore import client, is_s3, split_url
-from workspace.settings import Settings
+from workspace.objectstore import client, is_s3, list_prefix, split_url
+from workspace.settings import FeedbackSettings, Settings
 
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
@@ -93,6 +93,10 @@ class MediaStore:
                 return self._in_bucket(sha256)
         return self._path(sha256).is_file()
 
+    def lies(self, sha256: str) -> bool:
+        """Whether anything is there of a file: its media, also where they were kept before there was a bucket, or what was made of them."""
+        return self._path(sha256).exists() or self.derived(sha256).exists() or self.has(sha256)
+
     @contextmanager
     def local(self, sha256: str) -> Iterator[Path]:
         """The path of a readable local file, for the length of the block."""
@@ -115,8 +119,7 @@ class MediaStore:
                 bucket, key = self._key(sha256)
                 self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
             self.abort_parts(sha256)
-        else:
-            self._path(sha256).unlink(missing_ok=True)
+        self._path(sha256).unlink(missing_ok=True)
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
     def abort_parts(self, sha256: str) -> None:
@@ -266,10 +269,16 @@ def lying_here(root: Path) -> set[str]:
     return {path.name for folder in (FOLDER, DERIVED) if (root / folder).is_dir() for path in (root / folder).iterdir() if _SHA256.fullmatch(path.name)}
 
 
-def remove_here(root: Path, sha256: str) -> None:
-    """Remove what the workspace itself has of a file. Again is harmless."""
-    (root / FOLDER / _checked(sha256)).unlink(missing_ok=True)
-    shutil.rmtree(root / DERIVED / sha256, ignore_errors=True)
+def lying_in_bucket(settings: FeedbackSettings) -> set[str]:
+    """The files of which the bucket has the media; of one that cannot be listed nothing is known, which is logged."""
+    if not settings.media_url:
+        return set()
+    try:
+        found = list_prefix(f"{settings.media_url.rstrip('/')}/", settings.s3_endpoint_url, flat=True)
+    except DataError as problem:
+        LOG.warning("whether deleted media are in the bucket again is not known: %s", in_one_line(problem))
+        return set()
+    return {name for item in found if _SHA256.fullmatch(name := item.key.rpartition("/")[2])}
 
 
 def _missing(sha256: str, why: str) -> MediaMissing:
