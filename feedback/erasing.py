@@ -72,6 +72,9 @@ class Erasing:
             row = connection.execute(upload).mappings().one()  # as it is by now
             everywhere = str(row["source"]).startswith(BROUGHT)
             before = _recorded(connection, sha256, everywhere) if row["state"] == "erased" else None
+            if before and self.media.lies(sha256):  # as in a bucket that was put back
+                self.media.delete(sha256)
+                audit.append(connection, actor.who, "media.deleted", f"media:{sha256}", {"why": "it was erased before"})
             told = before or self._erase(connection, _Wanted(sha256, actor.who, why, everywhere, held), [dict(row)])
         self.database.empty_log()  # notes and names of people were in it
         return told

@@ -4,6 +4,7 @@ A file is whole and synced before its name appears, so a name is never half a fi
 sent, and what was made of it, is for nobody else on this machine: the folders that hold it are closed.
 """
 
+import json
 import logging
 import os
 import re
@@ -16,17 +17,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from feedback.belonging import is_anothers, owner
 from workspace.errors import DataError, in_one_line
 from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sync_folder
-from workspace.objectstore import client, is_s3, split_url
-from workspace.settings import Settings
+from workspace.objectstore import client, is_s3, list_prefix, split_url
+from workspace.settings import FeedbackSettings, Settings
 
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
 UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
+OWNER = "workspace.json"  # whose media a bucket has, beside them
 UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than any request takes
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
+NO_BUCKET = "NoSuchBucket"
+# said of whoever asks, not of the file: credentials that have ended, or were replaced
+OUTDATED = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired")
 REFUSED = (403, 404, 405, 501)  # of what a store need not offer, or not to everybody
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -67,11 +73,13 @@ class MediaStore:
             if (root / folder).is_dir():  # as earlier services made them, everybody on the machine could look
                 private_folder(root / folder)
         self._clients: dict[bool, Any] = {}
+        self._owned = False
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless."""
         if self.url:
             with self._asked(sha256):
+                self._be_owner()
                 if not self._in_bucket(sha256):
                     self._s3().upload_file(str(path), *self._key(sha256))
             return
@@ -89,6 +97,10 @@ class MediaStore:
             with self._asked(sha256):
                 return self._in_bucket(sha256)
         return self._path(sha256).is_file()
+
+    def lies(self, sha256: str) -> bool:
+        """Whether anything is there of a file: its media, also where they were kept before there was a bucket, or what was made of them."""
+        return self._path(sha256).exists() or self.derived(sha256).exists() or self.has(sha256)
 
     @contextmanager
     def local(self, sha256: str) -> Iterator[Path]:
@@ -109,11 +121,11 @@ class MediaStore:
         """Remove the media and everything derived of them. Again is harmless."""
         if self.url:
             with suppress(MediaMissing), self._asked(sha256):  # not every store answers as S3, which does not say that there was none
+                self._be_owner()
                 bucket, key = self._key(sha256)
                 self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
             self.abort_parts(sha256)
-        else:
-            self._path(sha256).unlink(missing_ok=True)
+        self._path(sha256).unlink(missing_ok=True)
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
     def abort_parts(self, sha256: str) -> None:
@@ -125,12 +137,13 @@ class MediaStore:
         (bucket, key), store = self._key(sha256), self._s3(quick=True)
         stale = datetime.now(UTC) - timedelta(seconds=STALE_SECONDS)  # a younger one may be going on
         with self._asked(sha256):
+            self._be_owner()
             try:
                 for upload in store.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", []):
                     if upload["Key"] == key and upload["Initiated"] < stale:
                         store.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
             except ClientError as problem:
-                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED:
+                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED or _code(problem) in (NO_BUCKET, *OUTDATED):
                     raise
                 LOG.warning("%s: whether parts of %s were left there is not told: %s", self.url, sha256[:12], problem)
 
@@ -169,8 +182,11 @@ class MediaStore:
         return self.root / FOLDER / _checked(sha256)
 
     def _key(self, sha256: str) -> tuple[str, str]:
+        return self._object(_checked(sha256))
+
+    def _object(self, name: str) -> tuple[str, str]:
         bucket, prefix = split_url(self.url)
-        return bucket, f"{prefix.rstrip('/')}/{_checked(sha256)}".lstrip("/")
+        return bucket, f"{prefix.rstrip('/')}/{name}".lstrip("/")
 
     def scratch(self) -> Path:
         """A folder for files that are not kept yet, on the disk of the workspace."""
@@ -178,9 +194,10 @@ class MediaStore:
 
     def _s3(self, quick: bool = False) -> Any:
         """`quick`: for questions, and for what is deleted, which is done while the database's write lock is held."""
-        if quick not in self._clients:
-            self._clients[quick] = client(self.endpoint, quick)
-        return self._clients[quick]
+        clients = self._clients
+        if quick not in clients:
+            clients[quick] = client(self.endpoint, quick)
+        return clients[quick]
 
     def _in_bucket(self, sha256: str) -> bool:
         from botocore.exceptions import ClientError
@@ -189,9 +206,51 @@ class MediaStore:
         try:
             self._s3(quick=True).head_object(Bucket=bucket, Key=key)
         except ClientError as problem:
-            if problem.response.get("Error", {}).get("Code") in NOT_THERE:
+            if _code(problem) in NOT_THERE and self._has_bucket():
                 return False
             raise
+        return True
+
+    def _be_owner(self) -> None:
+        """Go on only where the bucket has this workspace's media, or says nobody's yet: it is noted then. Asked once, before anything is stored or deleted.
+
+        What one workspace deletes by age or on request may be the last copy of what another has labels of. Raises StoreSilent.
+        """
+        if self._owned or not (mine := owner(self.root))["workspace"]:
+            return
+        said, (bucket, key) = self._said_owner(), self._object(OWNER)
+        if said is not None and is_anothers(self.root, said):
+            LOG.error("%s has the media of %s; this is %s. Where this one takes its place, delete %s there.", self.url, said["place"], mine["place"], OWNER)
+            why = "feedback.media_url names what another workspace, or a copy of this one, keeps its media in"
+            next_step = "Give this workspace a feedback.media_url of its own. Where it takes the place of the other: the service's log says whose it is."
+            raise StoreSilent("Nothing was stored or deleted.", why=why, next_step=next_step)
+        if said != mine:  # nobody's yet, or this one was moved, or has another database
+            self._s3(quick=True).put_object(Bucket=bucket, Key=key, Body=json.dumps(mine).encode())
+        self._owned = True
+
+    def _said_owner(self) -> dict[str, str] | None:
+        """Whose media the bucket has; None where it does not say."""
+        from botocore.exceptions import ClientError
+
+        bucket, key = self._object(OWNER)
+        try:
+            said = json.loads(self._s3(quick=True).get_object(Bucket=bucket, Key=key)["Body"].read())
+            return {"workspace": str(said["workspace"]), "place": str(said["place"])}
+        except ClientError as problem:
+            if _code(problem) not in NOT_THERE:
+                raise
+        except (ValueError, KeyError, TypeError) as problem:
+            LOG.warning("%s of %s cannot be read, and is written anew: %r", OWNER, self.url, problem)
+        return None
+
+    def _has_bucket(self) -> bool:
+        """Whether the bucket itself is there: to HEAD a store says the same of a file that it lacks and of all in a bucket that is away."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._s3(quick=True).head_bucket(Bucket=split_url(self.url)[0])
+        except ClientError as problem:
+            return _code(problem) not in NOT_THERE
         return True
 
     @contextmanager
@@ -200,16 +259,37 @@ class MediaStore:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            yield
+            try:
+                yield
+            except ClientError as problem:
+                if _code(problem) in NOT_THERE and self._has_bucket():
+                    raise _missing(sha256, "the store has no such file") from problem
+                raise
         except (Boto3Error, BotoCoreError, ClientError) as problem:
-            if isinstance(problem, ClientError) and problem.response.get("Error", {}).get("Code") in NOT_THERE:
-                raise _missing(sha256, "the store has no such file") from problem
             LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
-            refused = isinstance(problem, ClientError) and 400 <= problem.response["ResponseMetadata"]["HTTPStatusCode"] < 500
-            why = f"the store of the media {'refuses it' if refused else 'does not answer'}"
-            silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=why, next_step="Try again; see whether the store answers.")
-            silent.refused = refused
+            silent = _silent(sha256, problem)
+            if _code(problem) != "AccessDenied":  # it may be the credentials: a HEAD is told no reason; whoever asks next reads the shared files anew
+                self._clients = {}
             raise silent from problem
+
+
+def _code(problem: Exception) -> str:
+    """What a store calls its refusal; '' of what is none."""
+    from botocore.exceptions import ClientError
+
+    return str(problem.response.get("Error", {}).get("Code", "")) if isinstance(problem, ClientError) else ""
+
+
+def _silent(sha256: str, problem: Exception) -> StoreSilent:
+    from botocore.exceptions import ClientError
+
+    code, status = _code(problem), problem.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(problem, ClientError) else 0
+    gone, refused = code in (*NOT_THERE, NO_BUCKET), 400 <= status < 500  # a file alone that is not there is MediaMissing
+    why = "has no bucket of the name that feedback.media_url gives" if gone else "refuses it" if refused else "does not answer"
+    next_step = "Try again; see whether the store answers, has the bucket, and takes the credentials of the service."
+    silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=f"the store of the media {why}", next_step=next_step)
+    silent.refused = refused and not gone and code not in OUTDATED
+    return silent
 
 
 @contextmanager
@@ -231,10 +311,16 @@ def lying_here(root: Path) -> set[str]:
     return {path.name for folder in (FOLDER, DERIVED) if (root / folder).is_dir() for path in (root / folder).iterdir() if _SHA256.fullmatch(path.name)}
 
 
-def remove_here(root: Path, sha256: str) -> None:
-    """Remove what the workspace itself has of a file. Again is harmless."""
-    (root / FOLDER / _checked(sha256)).unlink(missing_ok=True)
-    shutil.rmtree(root / DERIVED / sha256, ignore_errors=True)
+def lying_in_bucket(settings: FeedbackSettings) -> set[str]:
+    """The files of which the bucket has the media; of one that cannot be listed nothing is known, which is logged."""
+    if not settings.media_url:
+        return set()
+    try:
+        found = list_prefix(f"{settings.media_url.rstrip('/')}/", settings.s3_endpoint_url, flat=True)
+    except DataError as problem:
+        LOG.warning("whether deleted media are in the bucket again is not known: %s", in_one_line(problem))
+        return set()
+    return {name for item in found if _SHA256.fullmatch(name := item.key.rpartition("/")[2])}
 
 
 def _missing(sha256: str, why: str) -> MediaMissing:

@@ -2,7 +2,7 @@
 
 - Labels that training got, in batches that the journal does not know: `hand_over_again` has them wait for the next batch.
 - What was taken out of the training data, and is in a batch again: `erase_again` asks for it once more (feedback/forgetting.py does it).
-- Media that were deleted, by age or on request, and lie in the workspace again: `erase_again` deletes them.
+- Media that were deleted, by age or on request, and lie in the workspace again, or in their bucket (which may be put back alone): `erase_again` deletes them.
 
 A batch that is dropped, held, or not on this machine is in the journal, and one of a `git clone` as well. Where nothing was restored, nothing is
 found. Safe to repeat: what is handed over is known by its content, and what was done is found no more. Each step is in the trail.
@@ -10,6 +10,7 @@ found. Safe to repeat: what is handed over is known by its content, and what was
 
 import logging
 import re
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,10 @@ from feedback import audit
 from feedback.database import Database, exists
 from feedback.forgetting import NOW, erased_case
 from feedback.handover import WHO as HANDOVER
-from feedback.keep import MediaStore, StoreSilent, lying_here, one_of_many, remove_here
+from feedback.keep import MediaStore, StoreSilent, lying_here, lying_in_bucket, one_of_many
 from feedback.retention import WHO as RETENTION
 from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX
-from workspace.errors import first_few
+from workspace.errors import first_few, in_one_line
 from workspace.forgetting import back_in_batches
 from workspace.journal import Journal
 from workspace.settings import Settings
@@ -57,16 +58,20 @@ class Restored:
         if self.erased:
             said.append(f"{_of(self.erased, 'file', 'erased')} in the training data again: out with the next cycle, {NOW}")
         if self.media:
-            said.append(f"{_of(self.media, 'file', 'deleted')} in .vigil again: deleted with the next cycle, {NOW}")
+            said.append(f"{_of(self.media, 'file', 'deleted')} there again: deleted with the next cycle, {NOW}")
         return f"the database is ahead of this workspace, as after a restore from a backup: {'; '.join(said)}" if said else ""
 
 
-def look(root: Path, settings: Settings) -> Restored:
-    """What a restore left to be done; changes nothing. Reads the manifests only where something was ever erased out of them."""
+def look(root: Path, settings: Settings, bucket: bool = False) -> Restored:
+    """What a restore left to be done; changes nothing. Reads the manifests only where something was ever erased out of them.
+
+    `bucket`: look through that of the media too, which takes as long as listing it does.
+    """
     if not exists(root, settings):
         return Restored()
+    lying = lying_here(root) | (lying_in_bucket(settings.feedback) if bucket else set())
     with closing(Database(root, settings)) as database, database.read() as connection:
-        rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted_here(connection, root)
+        rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted(connection, lying)
     labels = _kept(root, settings, rows)
     return Restored(len(labels), len(rows) - len(labels), len(erased), len(media))
 
@@ -100,14 +105,14 @@ def hand_over_again(root: Path, settings: Settings) -> int:
             return len(labels)
 
 
-def erase_again(root: Path, database: Database) -> int:
+def erase_again(root: Path, settings: Settings, database: Database) -> int:
     """Ask again for what was erased and is in a batch once more, and delete media that were deleted; returns how many of these. The caller holds the lease.
 
-    A file that cannot be deleted is logged, and keeps nothing else.
+    A file that cannot be deleted is logged, and keeps nothing else; a store that falls silent is logged too, and asked the next time.
     """
-    stuck: list[str] = []
+    lying, stuck, done = lying_here(root) | lying_in_bucket(settings.feedback), list[str](), 0
     with database.read() as connection:
-        back, here = _back_in_batches(connection, root), _deleted_here(connection, root)
+        back, here = _back_in_batches(connection, root), _deleted(connection, lying)
     if not (back or here):
         return 0
     with database.write() as connection:
@@ -115,14 +120,20 @@ def erase_again(root: Path, database: Database) -> int:
             again = update(ERASURES).where(ERASURES.c.sha256 == sha256, ERASURES.c.state == "done").values(state="requested", done_at="")
             if connection.execute(again).rowcount:
                 audit.append(connection, RETENTION, "erasure.again", f"media:{sha256}", {"why": WHY})
-        here &= _deleted_here(connection, root)  # whoever has sent one meanwhile keeps it
-        for sha256 in sorted(here):
-            with one_of_many(sha256, stuck):
-                remove_here(root, sha256)
-                audit.append(connection, RETENTION, "media.deleted", f"media:{sha256}", {"why": WHY})
+    media = MediaStore(root, settings)
+    for sha256 in sorted(here):
+        try:
+            with one_of_many(sha256, stuck), database.write() as connection:  # one file a transaction: others wait for a moment only
+                if _deleted(connection, {sha256}) and media.lies(sha256):  # whoever has sent it meanwhile keeps it
+                    media.delete(sha256)
+                    audit.append(connection, RETENTION, "media.deleted", f"media:{sha256}", {"why": WHY})
+                    done += 1
+        except StoreSilent as problem:
+            stuck.append(f"{sha256} and what comes after it ({in_one_line(problem)})")
+            break
     if stuck:
         LOG.warning("%d media that are to go again could not be deleted; the next time tries them again: %s", len(stuck), first_few(stuck))
-    return len(here) - len(stuck)
+    return done
 
 
 def _in_no_batch(connection: Connection, root: Path) -> list[dict[str, Any]]:
@@ -164,13 +175,13 @@ def _back_in_batches(connection: Connection, root: Path) -> set[str]:
     return back_in_batches(root, {sha256: erased_case(told) for sha256, told in taken_out.items()})
 
 
-def _deleted_here(connection: Connection, root: Path) -> set[str]:
-    """Files that were deleted, and lie here again; of one that is on its way in nothing is known yet."""
-    here = sorted(lying_here(root) - set(connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.state != "deleted")).scalars()))
+def _deleted(connection: Connection, lying: Collection[str]) -> set[str]:
+    """Those of these files that were deleted; of one that is on its way in nothing is known yet."""
+    names = sorted(lying)
     return {
         sha256
-        for at in range(0, len(here), MANY)
-        for sha256 in connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.sha256.in_(here[at : at + MANY]))).scalars()
+        for at in range(0, len(names), MANY)
+        for sha256 in connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.sha256.in_(names[at : at + MANY]), MEDIA.c.state == "deleted")).scalars()
     }
 
 

@@ -161,7 +161,7 @@ def _restored(patient: Patient) -> Iterator[Row]:
 
     root, settings = patient.root, patient.settings
     with suppress(VigilError):
-        if exists(root, settings) and not schema_behind(root, settings) and (said := str(found := look(root, settings))):
+        if exists(root, settings) and not schema_behind(root, settings) and (said := str(found := look(root, settings, bucket=True))):
             yield _row(
                 "restored", not (found.labels or found.erased or found.media), said, "run `vigil retrain`; what is to go goes at once with `vigil erase`"
             )

@@ -77,7 +77,7 @@ def erase_requested(root: Path, settings: Settings) -> list[str]:
         return []
     lines: list[str] = []
     with closing(Database(root, settings)) as database:
-        erase_again(root, database)
+        erase_again(root, settings, database)
         try:
             for row in finish_erasures(root, database):
                 learned = ", ".join(model["cycle"] for model in row["models"])

@@ -104,7 +104,7 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
         erased = [
             erasing.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else erasing.erase(operator, one, why) for one in what
         ]
-        deleted_again = erase_again(root, database)
+        deleted_again = erase_again(root, settings, database)
         training = finish_erasures(root, database, WHO)
         left = sum(row["state"] == "requested" for row in erasing.erasures())
     return {"erased": erased, "training": training, "deleted_again": deleted_again, "left": left, "not_known": not_known(root) if training else []}
@@ -130,7 +130,7 @@ def render_erased(found: dict[str, Any]) -> str:
         lines += [f"  Cannot be erased: the weights of {_name(model)}, which {_how(model)}." for model in row["models"]]
     lines += [f"Not known: {WHETHER.format(cycle=cycle)}." for cycle in found["not_known"]]
     if again := found["deleted_again"]:
-        lines.append(f"{again} file{'s' if again > 1 else ''} that had been deleted lay in the workspace again, as after a restore: deleted.")
+        lines.append(f"{again} file{'s' if again > 1 else ''} that had been deleted {'were' if again > 1 else 'was'} there again, as after a restore: deleted.")
     if found["left"]:
         lines.append(f"{found['left']} erasures wait for the end of the cycle that was begun. Next: vigil retrain")
     return "\n".join(lines) or "Nothing is to be erased."

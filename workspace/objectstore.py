@@ -55,11 +55,11 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def list_prefix(url: str, endpoint: str = "") -> list[ObjectInfo]:
-    """Every object under an address, sorted by key; folder markers (keys ending in '/') are left out. Raises DataError."""
+def list_prefix(url: str, endpoint: str = "", flat: bool = False) -> list[ObjectInfo]:
+    """Every object under an address, sorted by key; folder markers (keys ending in '/') are left out, `flat`: what is in folders too. Raises DataError."""
     bucket, prefix = split_url(url)
     with _named(url, endpoint):
-        pages = client(endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = client(endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **({"Delimiter": "/"} if flat else {}))
         found = [ObjectInfo(item["Key"], int(item["Size"]), item["ETag"].strip('"')) for page in pages for item in page.get("Contents", [])]
     return sorted((item for item in found if not item.key.endswith("/")), key=lambda item: item.key)
 

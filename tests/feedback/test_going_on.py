@@ -164,6 +164,32 @@ def test_a_worker_waits_for_a_store_that_does_not_answer_and_then_the_model_says
     line.world.close()
 
 
+def test_a_bucket_that_is_away_is_no_last_word_on_what_waits(
+    tmp_path: Path, models: tuple[Path, Path], picture: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To HEAD a store says 404 of all that a bucket had which was moved away: every upload that waited got the last word `none`, and nothing asked again."""
+    monkeypatch.setattr("feedback.work.worker.TROUBLE_SECONDS", 0.2)
+    with s3_server("media") as (endpoint, store):
+        line = Line(tmp_path / "w", media_url="s3://media", s3_endpoint_url=endpoint)
+        row = line.send(picture)[0]
+        for item in store.list_objects_v2(Bucket="media")["Contents"]:
+            store.delete_object(Bucket="media", Key=item["Key"])
+        store.delete_bucket(Bucket="media")
+        working = Worker(line.world.root, line.world.settings, "w", models[0])
+
+        async def go() -> None:
+            async with at_work(working) as claiming:
+                await until(lambda: "goes back to the queue: " in caplog.text, claiming)
+                store.create_bucket(Bucket="media")
+                line.file(picture)
+                await until(lambda: (line.queue.get(row["id"]) or {})["state"] == "done", claiming)
+
+        asyncio.run(go())
+    done = line.queue.get(row["id"]) or {}
+    assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
+    line.world.close()
+
+
 def test_a_database_that_is_busy_is_no_attempt_at_the_file(
     tmp_path: Path, models: tuple[Path, Path], picture: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from feedback.restored import Restored, erase_again, hand_over_again, look
 from feedback.tables import AUDIT, ERASURES, OUTBOX
 from flows.health import examine
 from flows.taking_in import erase_requested, take_in
-from tests.feedback.buckets import CREDENTIALS
+from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.feedback.databases import filled_url
 from tests.feedback.world import World
 from vigil.erasing import erase, render_erased
@@ -139,9 +139,36 @@ def test_who_was_erased_since_the_backup_is_not_trained_on_again(world: World) -
     assert len(told(world, "erasure.again")) == 2 and look(world.root, world.settings) == Restored() and not doctor(world)
     restore(world)
     found = render_erased(erase(world.root, world.settings, [], "ana", "restored"))
-    assert found.count(f"taken out of {batch}") == 2 and "2 files that had been deleted lay in the workspace again" in found
+    assert found.count(f"taken out of {batch}") == 2 and "2 files that had been deleted were there again" in found
     entries = len(told(world, "erasure.again"))
     assert render_erased(erase(world.root, world.settings, [], "ana", "again")) == "Nothing is to be erased." and len(told(world, "erasure.again")) == entries
+
+
+def test_deleted_media_that_a_bucket_has_again_are_found_and_deleted(tmp_path: Path) -> None:
+    """Put back from a backup or a replica, or undeleted: nothing found them, and erasing once more said `Erased` and left them there for ever."""
+    open_workspace(tmp_path / "w", "demo")
+    with s3_server("media") as (endpoint, store):
+        world = World(tmp_path / "w", media_url="s3://media/up", s3_endpoint_url=endpoint)
+        uploads = {sha256_bytes(content): world.upload(content)[0] for content in (picture(1), picture(2))}
+        erasing, (first, second) = Erasing(world.database, world.media), uploads
+        kept = {sha256: store.get_object(Bucket="media", Key=f"up/{sha256}")["Body"].read() for sha256 in uploads}
+        world.upload(picture(3))
+        for one in uploads.values():
+            erasing.erase(world.sender, one)
+        assert not doctor(world)
+        for sha256, content in kept.items():
+            for key in (f"up/{sha256}", f"up/elsewhere/{sha256}"):
+                store.put_object(Bucket="media", Key=key, Body=content)
+        assert "2 files that were deleted are there again" in doctor(world)["found"]
+        assert erasing.erase(world.sender, uploads[first])["state"] == "erased" and not world.media.has(first)
+        assert "1 file that had been deleted was there again" in render_erased(erase(world.root, world.settings, [], "ana", "restored"))
+        left = [item["Key"] for item in store.list_objects_v2(Bucket="media")["Contents"]]
+        assert sorted(left) == sorted([*(f"up/elsewhere/{sha256}" for sha256 in uploads), f"up/{sha256_bytes(picture(3))}"]), "others' stay"
+        assert len(told(world, "media.deleted")) == 2 and not doctor(world)
+        store.put_object(Bucket="media", Key=f"up/{second}", Body=b"again")
+        away = world.settings.model_copy(update={"feedback": world.settings.feedback.model_copy(update={"media_url": "s3://gone/up"})})
+        assert render_erased(erase(world.root, away, [], "ana", "a bucket that is away ends nothing else")) == "Nothing is to be erased."
+    world.close()
 
 
 def test_media_that_cannot_be_deleted_again_keep_no_erasure_from_being_done(world: World) -> None:
@@ -171,7 +198,7 @@ def test_an_erasure_that_is_asked_for_again_stays_so_until_it_is_done(world: Wor
     events = Journal(world.root)
     events.append("cycle_opened", cycle="2026-W47.1", judged=[], base_model="", fingerprint="", scheduled=False, week="2026-W47")
     assert erase(world.root, world.settings, [], "ana", "restored")["left"] == 1, "a cycle that was begun ends as it began"
-    assert erase_again(world.root, world.database) == 0 and len(told(world, "erasure.again")) == 1
+    assert erase_again(world.root, world.settings, world.database) == 0 and len(told(world, "erasure.again")) == 1
     events.append("cycle_closed", cycle="2026-W47.1", outcome="held", reason="a test", verdict_sha256="")
     erase_requested(world.root, world.settings)
     with world.database.read() as connection:
