@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -36,6 +37,9 @@ sys.path.remove(str(GUARD))
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
 set_quiet_environment()  # before any test imports torch
+# how fast a machine is decides no test
+hypothesis.settings.register_profile("any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any-machine")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: two processes whose threads wait for one another on two cores take longer than one
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
