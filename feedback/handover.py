@@ -31,7 +31,9 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from feedback import audit
+from feedback.cases import Cases
 from feedback.database import Database, exists, now
+from feedback.gathering import put_aside
 from feedback.keep import OUTBOX_FOLDER, MediaMissing, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
 from media.names import AVIF_BRANDS, TIFF_MARKS, begins_as_photo
@@ -54,10 +56,12 @@ def export_reviewed(root: Path, settings: Settings) -> Path | None:
     Labels `real` and `fake` only; `use` is train; `identity` is what the reviewers knew, else empty, and such a sample only
     ever trains; `generator` of a fake is `reported`. Safe to repeat: the same rows give the same folder.
     A case whose media are gone, or are not that file any more, is left out and logged; it comes along once they are back. Raises StoreSilent.
+    What the service had asked about for a batch that was dropped since is put aside first (feedback/gathering.py).
     """
     if not exists(root, settings):
         return None
     with _lock(root), closing(Database(root, settings)) as database:
+        put_aside(root, Cases(database, settings.feedback))
         names = _bring(root, database, settings.feedback.queue, MediaStore(root, settings))
         rows = claim(database, settings.feedback.queue, of=names)
         if not rows:
@@ -151,7 +155,7 @@ def within_caps(pending: Sequence[Waiting], queue: QueueSettings) -> list[Waitin
 def _bring(root: Path, database: Database, queue: QueueSettings, media: MediaStore) -> dict[str, str]:
     """Put the media that the next batch may take under a hidden name; returns what the file of each case is called there.
 
-    One lost file keeps no other label from training: a case whose media are gone, or another file by now, is left out and logged, and the next of its source goes.
+    One lost file keeps no other label from training: a case whose media are gone, or another file by now, is left out and logged.
     """
     with database.read() as connection:
         pending = _may_go(connection)
