@@ -229,10 +229,14 @@ class Cases:
             case = self._governed(connection, case_id)
             if case is None:
                 return None
-            self._withdraw(connection, case_id)
-            connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="quarantined", why=why.strip()[:LONGEST_TEXT]))
-            audit.append(connection, actor.who, "case.quarantine", f"case:{case_id}", {"why": why.strip()[:LONGEST_TEXT]})
+            self.put_aside(connection, case_id, why.strip()[:LONGEST_TEXT], actor.who)
             return self._get(connection, case_id)
+
+    def put_aside(self, connection: Connection, case_id: str, why: str, who: str) -> None:
+        """Put a case into quarantine in this transaction. Raises TooLate when it was handed over."""
+        self._withdraw(connection, case_id)
+        connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="quarantined", why=why))
+        audit.append(connection, who, "case.quarantine", f"case:{case_id}", {"why": why})
 
     def release(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
         """End a quarantine: the case is open again, or decided as its answers stand.
@@ -244,15 +248,19 @@ class Cases:
             if case is None:
                 return None
             if case["state"] == "quarantined":
-                again = {"state": "open", "label": "", "identity": "", "decided_at": ""}
-                if case["label"] and self._media_gone(connection, case["sha256"]):
-                    again = {"state": "decided"}  # its label was on no way to training, or the media would have been kept
-                else:
-                    self._can_be_seen(connection, case["sha256"])
-                connection.execute(update(CASES).where(CASES.c.id == case_id).values(**again, why=""))
-                audit.append(connection, actor.who, "case.release", f"case:{case_id}")
-                self._settle(connection, {**case, **again})
+                self.take_up(connection, case, actor.who)
             return self._get(connection, case_id)
+
+    def take_up(self, connection: Connection, case: Mapping[str, Any], who: str) -> None:
+        """End the quarantine of a case in this transaction, as `release` says."""
+        again = {"state": "open", "label": "", "identity": "", "decided_at": ""}
+        if case["label"] and self._media_gone(connection, case["sha256"]):
+            again = {"state": "decided"}  # its label was on no way to training, or the media would have been kept
+        else:
+            self._can_be_seen(connection, case["sha256"])
+        connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(**again, why=""))
+        audit.append(connection, who, "case.release", f"case:{case['id']}")
+        self._settle(connection, {**case, **again})
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any] | None:
         """Say what a case truly is: from now on it measures reviewers and never trains; an empty label ends that. Raises TooLate when it was handed over."""

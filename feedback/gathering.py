@@ -3,6 +3,7 @@
 What waits: media that came in without a label, and contents of which the sources say different things (workspace/for_review.py).
 Such a file is kept, scored and shown like an upload; whose it is, an account of its source says, into which nobody can log in. Of one
 source at most `queue.source_cap_free` such cases are open at a time, so that a large folder leaves room for what people dispute.
+What need not be asked any more, as of a batch that was dropped since, is put aside, and taken up again where that is undone.
 """
 
 import hashlib
@@ -12,14 +13,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, exists, func, select, update
 
 from feedback import audit
+from feedback.cases import Cases
 from feedback.database import new_id, now
 from feedback.detections import Accepted, Detections
-from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, SENT, USERS
+from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, SENT, USERS
 from workspace.errors import DataError
-from workspace.for_review import CONFLICT, CONFLICTS, Waiting, waiting_samples
+from workspace.for_review import CONFLICT, CONFLICTS, DROPPED, NOT_ASKED, UNLABELLED, Waiting, not_asked, waiting_samples
 from workspace.manifest import manifests, read_media
 
 LOG = logging.getLogger("vigil.gathering")
@@ -56,10 +58,11 @@ class Gathering:
         return self.detections.settings.queue.source_cap_free
 
     def _look(self) -> None:
-        """Read the manifests again where the journal, a manifest or the list of conflicts has changed."""
+        """Read the manifests again, and put aside what is not asked any more, where the journal, a manifest or the list of conflicts has changed."""
         files = [self.root / "journal.jsonl", self.root / CONFLICTS, *manifests(self.root)]
         stamp = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())
         if stamp != self._stamp:
+            put_aside(self.root, self.detections.cases)
             self._waiting, self._stamp = list(waiting_samples(self.root)), stamp
 
     def _room(self) -> dict[str, int]:
@@ -70,7 +73,7 @@ class Gathering:
             return {str(source).removeprefix(BROUGHT): self._limit - int(n) for source, n in connection.execute(query).all()}
 
     def _open(self, one: Waiting) -> bool:
-        """Open one case, or tell an open one of the same file what contradicts it; False where there is nothing to do."""
+        """Open one case, or one that was put aside again, or tell an open one of the same file what contradicts it; False where there is nothing to do."""
         with self.detections.database.read() as connection:
             if not self._is_new(connection, one):
                 return False
@@ -94,21 +97,54 @@ class Gathering:
             if not self._is_new(connection, one):
                 return False
             known = connection.execute(select(CASES).where(CASES.c.sha256 == one.sample_id)).mappings().one_or_none()
-            if known is not None:
+            if known is not None and known["state"] == "open":
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason=CONFLICT, said=list(one.said)))
                 audit.append(connection, WHO, "case.conflict", f"case:{known['id']}", {"said": len(one.said), "batch": one.batch})
                 return True
-            self.detections.put_before_people(
-                connection, _account(connection, one.source), f"{BROUGHT}{one.source}", Accepted(one.sample_id, one.bytes), one.kind, one.reason, one.said
-            )
+            if known is None or connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == one.sample_id)).scalar_one() == "deleted":
+                owner, file = _account(connection, one.source), Accepted(one.sample_id, one.bytes)
+                self.detections.put_before_people(connection, owner, f"{BROUGHT}{one.source}", file, one.kind, one.reason, one.said)
+            if known is not None:
+                self.detections.cases.take_up(connection, dict(known), WHO)
         return True
 
     def _is_new(self, connection: Connection, one: Waiting) -> bool:
-        """Nobody was asked yet, or not of what contradicts it; and nobody had it erased."""
+        """Nobody was asked yet, or not of what contradicts it, or no more; and nobody had it erased."""
         if connection.execute(select(ERASURES.c.sha256).where(ERASURES.c.sha256 == one.sample_id)).first() is not None:
             return False
-        case = connection.execute(select(CASES.c.state, CASES.c.said).where(CASES.c.sha256 == one.sample_id)).one_or_none()
-        return case is None or (case.state == "open" and one.reason == CONFLICT and not _same(case.said, one.said))
+        case = connection.execute(select(CASES.c.state, CASES.c.said, CASES.c.why).where(CASES.c.sha256 == one.sample_id)).one_or_none()
+        if case is None or (case.state == "quarantined" and case.why in NOT_ASKED):
+            return True
+        return bool(case.state == "open" and one.reason == CONFLICT and not _same(case.said, one.said))
+
+
+def put_aside(root: Path, cases: Cases) -> int:
+    """Put cases into quarantine about which no batch asks any more, and that are nobody's upload; returns how many. Safe to repeat.
+
+    Of a batch that was dropped those that are decided, too, as far as training has not got them; of what a later source has labelled those without a label.
+    """
+    with cases.database.read() as connection:
+        samples = {row.sha256 for row in _brought_alone(connection)}
+    why = not_asked(root, samples) if samples else {}  # reads many files
+    if not why:
+        return 0
+    with cases.database.write() as connection:
+        rows = [
+            row
+            for row in _brought_alone(connection)
+            if why.get(row.sha256) == DROPPED or (row.sha256 in why and row.state == "open" and row.reason == UNLABELLED)
+        ]
+        for row in rows:
+            cases.put_aside(connection, row.id, why[row.sha256], WHO)
+    return len(rows)
+
+
+def _brought_alone(connection: Connection) -> list[Row[Any]]:
+    """The cases of what the service itself brought, and nobody has sent: open, or decided and not handed over. A known case is an engineer's."""
+    sent = exists().where(DETECTIONS.c.sha256 == CASES.c.sha256, DETECTIONS.c.state != "erased", SENT)
+    going = (CASES.c.state == "open") | ((CASES.c.state == "decided") & (OUTBOX.c.state == "waiting"))
+    query = select(CASES.c.id, CASES.c.sha256, CASES.c.state, CASES.c.reason).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id)
+    return list(connection.execute(query.where(going, CASES.c.source.startswith(BROUGHT), CASES.c.gold == "", ~sent).order_by(CASES.c.number)))
 
 
 def _same(said: Iterable[str] | None, now_said: Iterable[str]) -> bool:

@@ -2,9 +2,9 @@
 
 The answer that decided a case wrote its outbox row in its own transaction. From there:
 
-1. `export_reviewed(root, settings)` takes the rows that may go now (`claim`: one transaction; from then on nobody can take an
-   answer back), writes them to `.vigil/outbox/<batch>/` (media and labels.csv) and returns the folder; `source(folder)` says
-   how `ingest` reads it.
+1. `export_reviewed(root, settings)` brings the media of the rows that may go now, and looks whether they are what people have
+   seen; claims these rows (`claim`: one transaction; from then on nobody can take an answer back), writes media and labels.csv
+   to `.vigil/outbox/<batch>/` and returns the folder; `source(folder)` says how `ingest` reads it.
 2. `ingest` takes it like any other source; its samples are known by content hash, so twice is the same as once.
 3. `mark_ingested(root, settings, batch_of)` closes the rows whose media are in a manifest, and removes the folder with the last of them.
 
@@ -24,23 +24,26 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
 from feedback import audit
+from feedback.cases import Cases
 from feedback.database import Database, exists, now
-from feedback.keep import OUTBOX_FOLDER, MediaStore
+from feedback.gathering import put_aside
+from feedback.keep import OUTBOX_FOLDER, MediaMissing, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
 from media.names import AVIF_BRANDS, TIFF_MARKS, begins_as_photo
-from workspace.files import CsvLines, private_folder
+from workspace.files import CsvLines, private_folder, sha256_file
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
 LOG = logging.getLogger("vigil.handover")
 LOCK = Path(".vigil/locks/handover.lock")
 TABLE = "labels.csv"
+BROUGHT = ".part"  # the folder that is being made
 COLUMNS = ("path", "label", "use", "identity", "generator", "kind", "source", "case_id", "labelled_by", "unsure_model")  # ingest reads up to case_id
 SOURCE_NAME = "feedback"
 WHO = "system:handover"
@@ -52,21 +55,21 @@ def export_reviewed(root: Path, settings: Settings) -> Path | None:
 
     Labels `real` and `fake` only; `use` is train; `identity` is what the reviewers knew, else empty, and such a sample only
     ever trains; `generator` of a fake is `reported`. Safe to repeat: the same rows give the same folder.
-    A case whose media are gone is left out and logged; it comes along once they are back. Raises StoreSilent.
+    A case whose media are gone, or are not that file any more, is left out and logged; it comes along once they are back. Raises StoreSilent.
+    What the service had asked about for a batch that was dropped since is put aside first (feedback/gathering.py).
     """
     if not exists(root, settings):
         return None
     with _lock(root), closing(Database(root, settings)) as database:
-        media = MediaStore(root, settings)
-        rows = claim(database, settings.feedback.queue, lost=_lost(database, media))
+        put_aside(root, Cases(database, settings.feedback))
+        names = _bring(root, database, settings.feedback.queue, MediaStore(root, settings))
+        rows = claim(database, settings.feedback.queue, of=names)
         if not rows:
             _remove_other_folders(root, keep="")
             return None
-        batch = _batch_name(rows)
-        folder = root / OUTBOX_FOLDER / batch
-        if not (folder / TABLE).is_file():
-            _publish(_write_folder(root, batch, rows, media), folder)
-        _remove_other_folders(root, keep=batch)
+        folder = root / OUTBOX_FOLDER / _batch_name(rows)
+        _publish(_write_table(root, rows, names), folder)
+        _remove_other_folders(root, keep=folder.name)
         return folder
 
 
@@ -107,13 +110,13 @@ def waiting(root: Path, settings: Settings) -> int:
         return len(within_caps(_may_go(connection), settings.feedback.queue))
 
 
-def claim(database: Database, queue: QueueSettings, lost: Collection[str] = ()) -> list[Waiting]:
-    """The rows of the next batch: those that were claimed before and not ingested, and those waiting that the caps let through; none of the `lost` cases.
+def claim(database: Database, queue: QueueSettings, of: Collection[str] | None = None) -> list[Waiting]:
+    """The rows of the next batch: those that were claimed before and not ingested, and those waiting that the caps let through; of these cases alone, or all.
 
     They are marked `exported` in the same transaction, so an answer that is being handed over can no longer be taken back.
     """
     with database.write() as connection:
-        chosen = within_caps([row for row in _may_go(connection) if row["case_id"] not in lost], queue)
+        chosen = within_caps([row for row in _may_go(connection) if of is None or row["case_id"] in of], queue)
         if not chosen:
             return []
         batch, moment = _batch_name(chosen), now()
@@ -149,15 +152,38 @@ def within_caps(pending: Sequence[Waiting], queue: QueueSettings) -> list[Waitin
     return [row for row in pending if row["case_id"] in ids]
 
 
-def _lost(database: Database, media: MediaStore) -> set[str]:
-    """Cases that cannot go because their media are gone, each logged: one lost file keeps no other label from training."""
+def _bring(root: Path, database: Database, queue: QueueSettings, media: MediaStore) -> dict[str, str]:
+    """Put the media that the next batch may take under a hidden name; returns what the file of each case is called there.
+
+    One lost file keeps no other label from training: a case whose media are gone, or another file by now, is left out and logged.
+    """
     with database.read() as connection:
         pending = _may_go(connection)
-    lost = [row for row in pending if not media.has(row["sha256"])]
-    for row in lost:
-        next_step = "Put the file back where media are kept, named by its hash, or erase the upload."
-        LOG.warning("Decided case %s is not handed over: its media %s are gone. %s", row["case_id"], row["sha256"], next_step)
-    return {row["case_id"] for row in lost}
+    names: dict[str, str] = {}
+    if not pending:
+        return names
+    hidden = private_folder(root / OUTBOX_FOLDER) / BROUGHT
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir()
+    while new := [row for row in within_caps([row for row in pending if names.get(row["case_id"], "?")], queue) if row["case_id"] not in names]:
+        for row in new:
+            names[row["case_id"]] = _brought(row, media, hidden)
+    return {case_id: name for case_id, name in names.items() if name}
+
+
+def _brought(row: Waiting, media: MediaStore, hidden: Path) -> str:
+    """The name under which the media of a case lie in the folder now; '' where they are lost. What people have not seen never goes under their answer."""
+    sha256, what = row["sha256"], "are gone"
+    with suppress(MediaMissing, FileNotFoundError), media.local(sha256) as kept:  # or erased in this very moment
+        name = str(sha256) + media_suffix(kept)
+        _link_or_copy(kept, hidden / name)
+        if sha256_file(hidden / name) == sha256:
+            return name
+        (hidden / name).unlink()
+        what = "are not that file any more"
+    next_step = "Put the file back where media are kept, named by its hash, or erase the upload."
+    LOG.warning("Decided case %s is not handed over: its media %s %s. %s", row["case_id"], sha256, what, next_step)
+    return ""
 
 
 def _may_go(connection: Connection) -> list[Waiting]:
@@ -196,30 +222,26 @@ def _batch_name(rows: Sequence[Waiting]) -> str:
     return f"feedback-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def _write_folder(root: Path, batch: str, pending: Sequence[Waiting], media: MediaStore) -> Path:
-    """Media and table under a hidden name; nobody reads it before `_publish`."""
-    hidden = private_folder(root / OUTBOX_FOLDER) / f".{batch}.part"
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir()
-    rows = []
-    for row in pending:
-        with media.local(row["sha256"]) as kept:
-            name = row["sha256"] + media_suffix(kept)
-            _link_or_copy(kept, hidden / name)
-        rows.append(
-            {
-                "path": name,
-                "label": row["label"],
-                "use": "train",
-                "identity": row["identity"],
-                "generator": "reported" if row["label"] == "fake" else "",
-                "kind": row["kind"],
-                "source": SOURCE_NAME,
-                "case_id": row["case_id"],
-                "labelled_by": " ".join(row["labelled_by"]),
-                "unsure_model": row["model_sha256"],
-            }
-        )
+def _write_table(root: Path, claimed: Sequence[Waiting], names: Mapping[str, str]) -> Path:
+    """Write the table beside the media that were brought, of which only those of the claimed cases stay; nobody reads the folder before `_publish`."""
+    hidden = root / OUTBOX_FOLDER / BROUGHT
+    for file in {*names.values()} - {names[row["case_id"]] for row in claimed}:  # an answer was taken back meanwhile
+        (hidden / file).unlink(missing_ok=True)
+    rows = [
+        {
+            "path": names[row["case_id"]],
+            "label": row["label"],
+            "use": "train",
+            "identity": row["identity"],
+            "generator": "reported" if row["label"] == "fake" else "",
+            "kind": row["kind"],
+            "source": SOURCE_NAME,
+            "case_id": row["case_id"],
+            "labelled_by": " ".join(row["labelled_by"]),
+            "unsure_model": row["model_sha256"],
+        }
+        for row in claimed
+    ]
     with open(hidden / TABLE, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(CsvLines(handle), COLUMNS)
         writer.writeheader()
@@ -237,7 +259,7 @@ def _link_or_copy(kept: Path, to: Path) -> None:
 
 
 def _publish(hidden: Path, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # only ever a folder without a table: not one of ours, or damaged
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed: its files may be others by now
     os.rename(hidden, folder)
 
 

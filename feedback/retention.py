@@ -2,9 +2,10 @@
 
 `sweep` follows the settings: by policy, verdict and age, media are deleted and only their hashes stay; those that are kept for
 no day go with the verdict (`let_go`). Media that somebody still needs are kept: of an upload in work, of a case that is open,
-in quarantine, or on its way to training. What is called fake is hidden from who sent it for as long as it is called so: people
-count before any verdict, and a verdict of fake stands until one that was asked for in the same way, with its policy and mode,
-says real: who sends a file chooses both. What a person wants erased is feedback/erasing.py.
+in quarantine (unless nobody is to be asked any more), or on its way to training. What is called fake is hidden from who sent
+it for as long as it is called so: people count before any verdict, and a verdict of fake stands until one that was asked for
+in the same way, with its policy and mode, says real: who sends a file chooses both. What a person wants erased is
+feedback/erasing.py.
 """
 
 import logging
@@ -21,6 +22,7 @@ from feedback.policies import policy_settings
 from feedback.tables import CASES, DETECTIONS, MEDIA, OUTBOX
 from workspace.choices import POLICIES
 from workspace.errors import DatabaseSilent, first_few
+from workspace.for_review import NOT_ASKED
 from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.keep")
@@ -98,7 +100,8 @@ class Retention:
 
     def _what(self, rows: list[Mapping[str, Any]], moment: str) -> str:
         working = any(row["state"] != "done" for row in rows)
-        asked = rows[0]["case_state"] in ("open", "quarantined") or rows[0]["outbox_state"] in ("waiting", "exported")
+        doubted = rows[0]["case_state"] == "quarantined" and rows[0]["case_why"] not in NOT_ASKED
+        asked = rows[0]["case_state"] == "open" or doubted or rows[0]["outbox_state"] in ("waiting", "exported")
         if not working and not asked and all(_past(_since(row), self._days(row), moment) for row in rows):
             return "deleted"
         since = _called_fake(rows) if self.settings.retention.quarantine_fakes else ""
@@ -131,7 +134,7 @@ def _uploads(connection: Connection, sha256: str) -> list[Mapping[str, Any]]:
     query = select(
         MEDIA.c.sha256, MEDIA.c.state.label("media_state"), MEDIA.c.state_since, MEDIA.c.why,
         *(DETECTIONS.c[name] for name in ("number", "state", "policy", "mode", "verdict", "finished_at", "created_at")),
-        CASES.c.state.label("case_state"), CASES.c.label, CASES.c.decided_at, OUTBOX.c.state.label("outbox_state"),
+        CASES.c.state.label("case_state"), CASES.c.why.label("case_why"), CASES.c.label, CASES.c.decided_at, OUTBOX.c.state.label("outbox_state"),
     ).select_from(
         MEDIA.join(DETECTIONS, DETECTIONS.c.sha256 == MEDIA.c.sha256)
         .outerjoin(CASES, CASES.c.sha256 == MEDIA.c.sha256).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id)

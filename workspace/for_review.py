@@ -20,6 +20,8 @@ CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
 TWO_LABELS = "two labels for one content"
 SUMMARY = "summary.json"  # of a batch: what came in, in numbers
 UNLABELLED, CONFLICT = "unlabelled", "conflict"
+DROPPED, LABELLED = "the batch that it came in with was dropped", "a later source says what it is"
+NOT_ASKED = (DROPPED, LABELLED)  # why nobody is asked any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,22 @@ def waiting_samples(root: Path) -> Iterator[Waiting]:
             statements = [*([row["quarantine"]] if is_disputed(row) else []), *said.get(row["sample_id"], [])]
             place = (str(row["shard"]), int(row["offset"]), int(row["bytes"]))
             yield Waiting(row["sample_id"], name, row["source"], row["kind"], CONFLICT if statements else UNLABELLED, tuple(statements), *place)
+
+
+def not_asked(root: Path, samples: Collection[str]) -> dict[str, str]:
+    """Which of these samples, though a batch here holds them, no person should label any more, each with why: one of NOT_ASKED.
+
+    Of what no batch here holds nothing is said: after a restore it may be on its way in again.
+    """
+    held: set[str] = set()
+    used: set[str] = set()
+    for name, batch in batch_states(Journal(root).events()).items():
+        if (root / "data" / "raw" / name / "manifest.parquet").is_file():
+            mine = set(samples) & set(read_manifest(root / "data" / "raw" / name)["sample_id"])
+            held |= mine
+            used |= mine if batch.state != "dropped" else set()
+    waiting = {one.sample_id for one in waiting_samples(root)}
+    return {sample_id: LABELLED if sample_id in used else DROPPED for sample_id in held - waiting}
 
 
 def read_conflicts(root: Path) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from feedback.erasing import Erasing
 from feedback.forgetting import finish_erasures
 from feedback.gathering import Gathering
 from feedback.handover import export_reviewed, source, waiting
+from feedback.retention import Retention
 from feedback.secret import Secret, load_secret
 from feedback.shadow import _logged
 from feedback.tables import AUDIT, CASES, DETECTIONS, USERS
@@ -237,6 +238,51 @@ def test_what_was_erased_dropped_or_labelled_by_a_later_source_is_not_asked(fill
     set_batch_state(filled, "street-batch", "dropped", who="ada", why="poisoned")
     assert [one.sample_id for one in waiting_samples(filled)] == [sha256_bytes(faces[0])]
     assert gathering_of(world).gather() == 1
+    world.close()
+
+
+def test_of_a_batch_that_is_dropped_nobody_is_asked_any_more_and_nothing_trains_until_it_is_taken_back(
+    filled: Path, settings: Settings, faces: list[bytes]
+) -> None:
+    """Its cases stayed before people, what they said came in as a batch of its own, and the copies of its media were kept for ever."""
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    case_of = {case["sha256"]: case["id"] for case in world.cases.page("open", 0, 10)}
+    while (row := gathering.detections.claim("w")) is not None:
+        gathering.detections.finish(row["id"], "w", {"verdict": "real", "p_fake": 0.1, "threshold": 0.5, "reason": "", "kind": "image", "model_sha256": MODEL})
+    assert world.decide(case_of[ids[2]], "real")["handover"] == "waiting"
+    world.cases.review(world.ann, case_of[ids[3]], "fake")
+    set_batch_state(filled, "street-batch", "dropped", who="ada", why="no consent")
+    assert export_reviewed(filled, settings) is None, "before the service has looked, too"
+    assert gathering.gather() == 0 and [case["sha256"] for case in world.cases.queue(world.cy)] == [ids[0]]
+    aside = {case["sha256"]: case["why"] for case in world.cases.page("quarantined", 0, 10)}
+    assert aside == dict.fromkeys(ids[2:5], "the batch that it came in with was dropped")
+    assert Retention(world.database, world.media, settings.feedback).sweep("2999-01-01T00:00:00+00:00")["deleted"] == 3
+    assert [world.media.has(one) for one in ids[:5]] == [True, False, False, False, False]
+    set_batch_state(filled, "street-batch", "held", who="ada", why="they have given it")
+    assert gathering.gather() == 3 and gathering.gather() == 0 and all(world.media.has(one) for one in ids[2:5])
+    again = {case["sha256"]: (case["state"], case["answers"], case["handover"]) for case in world.cases.page(None, 0, 10)}
+    assert again == {ids[0]: ("open", 0, ""), ids[2]: ("decided", 2, "waiting"), ids[3]: ("open", 1, ""), ids[4]: ("open", 0, "")}
+    world.close()
+
+
+def test_what_a_later_source_labels_is_not_asked_any_more_but_what_people_sent_or_said_stands(filled: Path, settings: Settings, faces: list[bytes]) -> None:
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    case_of = {case["sha256"]: case["id"] for case in world.cases.page("open", 0, 10)}
+    assert world.upload(faces[4])[1] == case_of[ids[4]]
+    world.decide(case_of[ids[2]], "real")
+    take(filled, settings, table_of(filled.parent / "later", [(faces[2], "fake", "p2"), (faces[3], "fake", "p3")]), "later")
+    set_batch_state(filled, "press-batch", "dropped", who="ada", why="poisoned")
+    set_batch_state(filled, "street-batch", "dropped", who="ada", why="poisoned")
+    assert gathering.gather() == 0
+    found = {case["sha256"]: (case["state"], case["why"]) for case in world.cases.page(None, 0, 10)}
+    dropped, labelled = "the batch that it came in with was dropped", "a later source says what it is"
+    assert found == {ids[0]: ("quarantined", dropped), ids[2]: ("decided", ""), ids[3]: ("quarantined", labelled), ids[4]: ("open", "")}
+    folder = export_reviewed(filled, settings)
+    assert folder is not None and [path.stem for path in folder.glob("*.jpg")] == [ids[2]], "a person's word stands before any other"
     world.close()
 
 

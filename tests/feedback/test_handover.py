@@ -155,6 +155,37 @@ def test_lost_media_are_named_and_keep_no_other_label_from_training(world: World
     assert folder is not None and len(rows_of(folder)) == 3
 
 
+def test_media_that_are_another_file_by_now_are_named_and_do_not_train_under_the_answer(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The changed file trained under a hash of its own, handed over again with every cycle, and the erasure of the upload said done while it stayed."""
+    changed, *others = [case for case in world.cases.page("decided", 0, 10) if case["handover"]]
+    kept = world.root / ".vigil/media" / changed["sha256"]
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1] + b"?")
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and {row["case_id"] for row in rows_of(folder)} == {case["id"] for case in others}
+    assert len(list(folder.glob("*.jpg"))) == 2 and f"{changed['sha256']} are not that file any more" in caplog.text
+    assert world.case(changed["id"])["handover"] == "waiting"
+    kept.write_bytes(whole)
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and len(rows_of(folder)) == 3
+    (folder / f"{changed['sha256']}.jpg").write_bytes(b"of a disk that is failing")  # the store's file, too: it is one
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None and {row["case_id"] for row in rows_of(folder)} == {case["id"] for case in others}
+
+
+def test_an_object_that_is_another_one_by_now_is_not_handed_over_and_one_that_is_gone_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with s3_server("media") as (endpoint, store):
+        world = World(tmp_path / "w", media_url="s3://media/vigil", s3_endpoint_url=endpoint)
+        fill(world)
+        changed, gone, whole = [case for case in world.cases.page("decided", 0, 10) if case["handover"]]
+        store.put_object(Bucket="media", Key=f"vigil/{changed['sha256']}", Body=JPEG + b"another")
+        store.delete_object(Bucket="media", Key=f"vigil/{gone['sha256']}")
+        folder = export_reviewed(world.root, world.settings)
+        world.close()
+    assert folder is not None and [row["case_id"] for row in rows_of(folder)] == [whole["id"]]
+    assert f"{changed['sha256']} are not that file any more" in caplog.text and f"{gone['sha256']} are gone" in caplog.text
+
+
 def test_a_store_that_does_not_answer_stops_the_hand_over_and_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**CREDENTIALS, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)
