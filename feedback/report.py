@@ -6,6 +6,7 @@ report names it, and is only worth what the key is: compare it with the service'
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from feedback import once
 from feedback.database import now
 from feedback.once import NamedTwice
 from feedback.secret import Secret
-from feedback.wording import LABEL_MAP, limits_of
+from feedback.wording import LABEL_MAP, VERDICT_WORDS, limits_of
 from workspace.errors import first_few
 
 FORMAT = "vigil-report-1"
@@ -24,6 +25,7 @@ ALGORITHM = "Ed25519"
 SIGNATURE = {"algorithm", "key", "value"}
 MOST_BYTES = 32 << 20
 PDF = b"%PDF"
+ID, SHA256 = re.compile(r"[0-9A-Za-z-]{1,64}"), re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +89,35 @@ def check_report(signed: Any, expected_key: str = "") -> Checked:
         return Checked(False, False, "", f"it is no report of the form {FORMAT}")
     if unsigned := sorted(map(str, (set(signed) - {"report", "signature"}) | (set(signature) - SIGNATURE))):
         return Checked(False, False, "", f"it has parts that no signature covers: {first_few([repr(name[:40]) for name in unsigned])}")
-    key = str(signature.get("key", ""))
+    key = ""
     try:
         if signature.get("algorithm") != ALGORITHM:
-            raise ValueError(f"signed by {signature.get('algorithm')!r}, not {ALGORITHM}")
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(str(signature.get("value", ""))), canonical(report))
+            raise ValueError(f"it is not by {ALGORITHM}")
+        named = bytes.fromhex(str(signature.get("key", "")))
+        signer, key = Ed25519PublicKey.from_public_bytes(named), named.hex()
+        signer.verify(bytes.fromhex(str(signature.get("value", ""))), canonical(report))
     except InvalidSignature:
         return Checked(False, False, key, "the signature does not fit: the report was changed after it was signed")
     except ValueError as problem:
         return Checked(False, False, key, f"the signature cannot be read: {problem}")
+    if wrong := _of_another_form(report):
+        return Checked(False, False, key, f"it is no report of the form {FORMAT}: none has such a {first_few(wrong)}")
     if expected_key and key != expected_key:
         return Checked(True, False, key, "signed by another key than the one expected", report)
     return Checked(True, bool(expected_key), key, "" if expected_key else "signed by a key that is not known here: compare it with the service's own", report)
+
+
+def _of_another_form(report: Mapping[str, Any]) -> list[str]:
+    """Which figures that a verification repeats are none: whoever signs by a key of their own may write anything there, lines and a terminal's commands too."""
+    detection, media, verdict = (part if isinstance(part := report.get(name), dict) else {} for name in ("detection", "media", "verdict"))
+    p_fake = verdict.get("p_fake")
+    fits = {
+        "detection.id": isinstance(named := detection.get("id"), str) and ID.fullmatch(named),
+        "media.sha256": isinstance(sha256 := media.get("sha256"), str) and SHA256.fullmatch(sha256),
+        "verdict.verdict": verdict.get("verdict") in list(VERDICT_WORDS),
+        "verdict.p_fake": p_fake is None or (isinstance(p_fake, int | float) and not isinstance(p_fake, bool) and 0 <= p_fake <= 1),
+    }
+    return [name for name, right in fits.items() if not right]
 
 
 def canonical(report: Mapping[str, Any]) -> bytes:

@@ -63,31 +63,30 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
 def refuse_other_ground(root: Path, settings: Settings, base_cycle: str, opened: Cycle | None = None) -> None:
     """Raise SettingsError where the settings cut faces, or split people, another way than the champion's did: nobody could compare the two.
 
-    Of an imported model only the size of the crops has to agree (`vigil models import` says so): the rest is the workspace's from then on.
-    `opened`: the cycle that would go on, where it is not a new one.
+    Who trained an imported model nobody here knows: the split is the workspace's. `opened`: the cycle that would go on, where it is not a new one.
     """
     path = root / "models" / base_cycle / "card.json"
     if not base_cycle or not path.exists():
         return
-    card, imported = read_json(path), base_cycle == IMPORTED
-    _refuse_other_crops(card.get("faces", {}), settings.faces.model_dump(mode="json"), CROPS[:1] if imported else CROPS, opened)
-    if not imported:
+    card = read_json(path)
+    _refuse_other_crops(card.get("faces", {}), settings.faces.model_dump(mode="json"), opened)
+    if base_cycle != IMPORTED:
         _refuse_another_split(card.get("settings", {}).get("split", {}), settings.split.model_dump(mode="json"), opened)
 
 
-def _refuse_other_crops(its: dict[str, Any], ours: dict[str, Any], names: Sequence[str], opened: Cycle | None) -> None:
+def _refuse_other_crops(its: dict[str, Any], ours: dict[str, Any], opened: Cycle | None) -> None:
     """What a model sees of a face has to stay: on other crops its answers say nothing."""
-    other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in _differing(its, ours, names)]
+    other = [f"faces.{name} is {ours[name]}, the champion's {its[name]}" for name in differing(its, ours, CROPS)]
     if other:
         raise SettingsError(
             f"{_stops(opened)}: faces would be cut another way than the champion looks at them.", why="; ".join(other),
-            next_step=f"Set them back, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.{_ends(opened)}",
+            next_step=f"Set them as the champion's, or begin a workspace of its own for the other crops (`vigil init`) and ingest there.{_ends(opened)}",
         )  # fmt: skip
 
 
 def _refuse_another_split(its: dict[str, Any], ours: dict[str, Any], opened: Cycle | None) -> None:
     """People have to stay on their sides: the next model would be judged on those whom the champion learned by heart."""
-    if other := _differing(its, ours, ours):
+    if other := differing(its, ours, ours):
         was = ", ".join(f"{name}: {its[name]}" for name in other)
         own = "Set it back, or begin a workspace of its own for another split (`vigil init`) and ingest there. More people make a larger holdout."
         raise SettingsError(
@@ -105,7 +104,7 @@ def _ends(opened: Cycle | None) -> str:
     return f" To end {opened.cycle}: `vigil batches hold` or `drop` ({', '.join(opened.judged)})." if opened and opened.judged else ""
 
 
-def _differing(its: dict[str, Any], ours: dict[str, Any], names: Iterable[str]) -> list[str]:
+def differing(its: dict[str, Any], ours: dict[str, Any], names: Iterable[str]) -> list[str]:
     """Which of these keys a card has with another value. What an older card does not say differs in nothing."""
     return [name for name in names if name in its and its[name] != ours[name]]
 

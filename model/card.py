@@ -16,6 +16,8 @@ from workspace.settings import FaceSettings, ModelSettings
 
 CARD, WEIGHTS, ONNX, HISTORY = "card.json", "model.safetensors", "model.onnx", "history.json"
 SHA256 = r"^[0-9a-f]{64}$"
+RESTORE = "Restore the folder from DVC, or train again."
+UPGRADE = "Use the version of Vigil that wrote it: as a rule a newer one (`git pull && make setup`)."
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -88,7 +90,7 @@ def operating_points(card: ModelCard) -> tuple[OperatingPoint, ...]:
         raise ModelFileError(
             f"Cannot read the operating points of model {card.model_id}.",
             why=f"they are not what Vigil writes into a card: {_mistakes(problem)}",
-            next_step="Restore its folder from DVC, or train again.",
+            next_step=RESTORE,
         ) from problem
 
 
@@ -108,8 +110,18 @@ def load_card(folder: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(read_json(path))
     except (OSError, ValueError, RecursionError, ValidationError) as problem:
-        why = _mistakes(problem) if isinstance(problem, ValidationError) else str(problem)
-        raise ModelFileError(f"Cannot read the model card in {folder}.", why=why, next_step="Restore the folder from DVC, or train again.") from problem
+        why, step = str(problem), RESTORE
+        if isinstance(problem, ValidationError):
+            why = _mistakes(problem)
+            if _of_another_version(problem):
+                why, step = f"another version of Vigil wrote it, and this one does not know all that it says: {why}", UPGRADE
+        raise ModelFileError(f"Cannot read the model card in {folder}.", why=why, next_step=step) from problem
+
+
+def _of_another_version(problem: ValidationError) -> bool:
+    """Whether a card is of a later form, or all that is wrong with it are keys that this version does not have."""
+    mistakes = problem.errors()
+    return all(one["type"] == "extra_forbidden" for one in mistakes) or any(one["loc"] == ("format",) and one["type"] == "less_than_equal" for one in mistakes)
 
 
 def _mistakes(problem: ValidationError) -> str:
@@ -122,7 +134,7 @@ def verify(folder: Path) -> ModelCard:
     for name, expected in ((WEIGHTS if card.model else ONNX, card.model_sha256), (ONNX, card.onnx_sha256)):
         path = Path(folder) / name
         if not path.is_file():
-            raise ModelFileError(f"Cannot use the model in {folder}.", why=f"{name} is missing", next_step="Restore the folder from DVC, or train again.")
+            raise ModelFileError(f"Cannot use the model in {folder}.", why=f"{name} is missing", next_step=RESTORE)
         refuse_changed(path, sha256_file(path), expected)
     return card
 
@@ -133,5 +145,5 @@ def refuse_changed(path: Path, found: str, expected: str) -> None:
         raise ModelFileError(
             f"Refused {path}. Nothing was loaded.",
             why=f"its sha256 is {found[:12]}..., recorded was {expected[:12]}...: the file has changed since it was written",
-            next_step="Restore the folder from DVC, or train again.",
+            next_step=RESTORE,
         )

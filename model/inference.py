@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.aggregate import ClipEvidence, aggregate, sigmoid, verdict
-from model.card import ONNX, WEIGHTS, ModelCard, OperatingPoint, load_card, operating_points, refuse_changed
+from model.card import ONNX, RESTORE, WEIGHTS, ModelCard, OperatingPoint, load_card, operating_points, refuse_changed
 from model.novelty import is_novel, video_novelty
 from workspace.errors import ModelFileError
 from workspace.files import sha256_bytes, sha256_file
@@ -91,9 +91,7 @@ class Engine:
         try:
             content = (self.model_dir / ONNX).read_bytes()  # read once: what was hashed is what runs
         except OSError as problem:
-            raise ModelFileError(
-                f"Cannot use the model in {model_dir}.", why=str(problem), next_step="Restore the folder from DVC, or train again."
-            ) from problem
+            raise ModelFileError(f"Cannot use the model in {model_dir}.", why=str(problem), next_step=RESTORE) from problem
         refuse_changed(self.model_dir / ONNX, sha256_bytes(content), self.card.onnx_sha256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

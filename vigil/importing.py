@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.blocks import mistakes_of
-from workspace.errors import ModelFileError, PromotionConflict, SettingsError, WorkspaceError
+from workspace.errors import ModelFileError, PromotionConflict, SettingsError, WorkspaceError, in_one_line
 from workspace.files import atomic_file, sha256_bytes, sha256_file
 from workspace.journal import Journal
 from workspace.lease import lease
@@ -55,6 +55,9 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
                 next_step="Run `vigil retrain` to finish it; or end it by `vigil batches hold` of what it judges and `vigil retrain`, then import.",
             )
         contract = read_contract(words, card_file)
+        brought = brought_card(source) if kind == "folder" else None
+        if brought and not now:
+            refuse_other_crops(source, brought, settings)
         folder = root / BUILDING
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -62,7 +65,7 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         if kind == "onnx":
             card, origin = from_onnx(source, contract, settings, folder)
         else:
-            card, origin = from_weights(source, contract, settings, folder)
+            card, origin = from_weights(source, brought, contract, settings, folder)
         told = {"frame_pixels": own_pixels(source.read_bytes(), card.faces.size_px)} if kind == "onnx" else {}
         said = {} if kind == "folder" else {"contract": contract.model_dump(mode="json")}  # of a folder its card counts
         card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, **told, "who": who, "why": why})
@@ -149,23 +152,52 @@ def from_onnx(source: Path, contract: "Contract", settings: Settings, folder: Pa
     return new_card(settings, contract, model_sha256=sha256, onnx_sha256=sha256, model=None), sha256_bytes(content)
 
 
-def from_weights(source: Path, contract: "Contract", settings: Settings, folder: Path) -> tuple["ModelCard", str]:
+def brought_card(source: Path) -> "ModelCard":
+    """The card of a model folder from elsewhere, once its files are those that it names. Raises ModelFileError, with what can be done: no DVC here has it."""
+    from model.card import CARD, RESTORE, WEIGHTS, verify
+
+    what = f"Refused {source}. Nothing was imported."
+    if not (source / CARD).is_file():
+        raise ModelFileError(what, why=f"it has no {CARD}", next_step="Name its weights or its ONNX file instead.")
+    try:
+        card = verify(source)
+    except ModelFileError as problem:
+        step = problem.next_step.replace(RESTORE, "Copy the folder anew from where it was made.")
+        alone = f"Or name {source / WEIGHTS} alone, where that is whole: then the threshold is --set threshold=..., and crops are this workspace's."
+        raise ModelFileError(what, why=in_one_line(problem), next_step=f"{step} {alone}") from problem
+    if card.model is None:
+        raise ModelFileError(what, why="it is an import itself", next_step="Name the ONNX file that it came from.")
+    return card
+
+
+def refuse_other_crops(source: Path, card: "ModelCard", settings: Settings) -> None:
+    """Raise ModelFileError where the workspace cuts faces another way than the card says: the model would serve on the ones, and be judged on the others."""
+    from flows.opening import CROPS, differing
+    from model.card import WEIGHTS
+
+    its, ours = card.faces.model_dump(mode="json"), settings.faces.model_dump(mode="json")
+    if other := differing(its, ours, CROPS):
+        alone = f" Or name {source / WEIGHTS} alone: then crops are this workspace's, and the threshold --set threshold=..."
+        raise ModelFileError(
+            f"Refused {source}. Nothing was imported.",
+            why="it looks at other crops than this workspace keeps, so it could not be compared with what is trained here: "
+            + "; ".join(f"its card's faces.{name} is {its[name]}, here {ours[name]}" for name in other),
+            next_step=f"Set {', '.join(f'faces.{name} to {its[name]}' for name in other)} in params.yaml, or import into another workspace."
+            + alone * ("size_px" not in other),
+        )
+
+
+def from_weights(source: Path, card: "ModelCard | None", contract: "Contract", settings: Settings, folder: Path) -> tuple["ModelCard", str]:
     """Copy a model folder, or export bare weights of our network, into `folder`; its card and the sha256 of the weights.
 
     The card of a folder tells crops and threshold. Of bare weights they are this workspace's and the contract's, whatever lies beside.
     """
-    from model.card import CARD, ONNX, WEIGHTS, verify
+    from model.card import ONNX, WEIGHTS
     from model.checkpoint import load_model
     from model.export import export_onnx, parity
     from model.foreign import golden_clips, not_counting
 
-    whole = source.is_dir()
-    weights = source / WEIGHTS if whole else source
-    card = verify(source) if whole and (source / CARD).is_file() else None
-    if whole and card is None:
-        raise ModelFileError(f"Refused {source}. Nothing was imported.", why=f"it has no {CARD}", next_step="Name its weights or its ONNX file instead.")
-    if card is not None and card.model is None:
-        raise ModelFileError(f"Refused {source}. Nothing was imported.", why="it is an import itself", next_step="Name the ONNX file that it came from.")
+    weights = source if card is None else source / WEIGHTS
     sha256 = sha256_file(weights)
     network = load_model(weights, sha256)
     if card is None and (why := not_counting(contract)):
@@ -187,7 +219,7 @@ def from_weights(source: Path, contract: "Contract", settings: Settings, folder:
         raise ModelFileError(
             f"Refused {source}. Nothing was imported.",
             why=f"its ONNX file and its weights differ by {moved:.2g} of p_fake on golden clips ({settings.gates.max_parity:g} allowed)",
-            next_step=f"Name {weights} alone: it is exported anew." if whole else "Name an ONNX file of it instead.",
+            next_step=f"Name {weights} alone: it is exported anew." if source.is_dir() else "Name an ONNX file of it instead.",
         )
     return card, sha256
 

@@ -50,15 +50,18 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
 def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
     """Measure each model on each source, write each cell's table and cross.json; returns what cross.json holds.
 
-    `history` adds every model that this workspace ever promoted, oldest first. A cell's folder is out/<model>/<number>-<source>;
-    the second model of the same weights, under another card, is <model>-2.
+    `history` adds every model that this workspace ever promoted, oldest first; `not_here` names the cycles of those whose folders are away.
+    A cell's folder is out/<model>/<number>-<source>; the second model of the same weights, under another card, is <model>-2.
     """
     refuse_unknown_mode(mode)
     from model.inference import Engine
     from pipelines.measure import measure, read_labelled
     from pipelines.stage import Progress
 
-    folders = [*(promoted_models(workspace) if history else []), *map(model_folder, models)] or [choose_model(workspace, None)[0]]
+    past, away = promoted_models(workspace) if history else ([], [])
+    if away:
+        print(_left_out(away), file=sys.stderr)
+    folders = [*past, *map(model_folder, models)] or [choose_model(workspace, None)[0]]
     sets = [read_labelled(source) for source in sources]  # all, before the hours that the first one takes
     rows, seen, journal = [], Counter[str](), _journal(out)
     for first in range(0, len(folders), AT_ONCE):
@@ -79,7 +82,7 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
             about = {"model": name, "folder": str(folder), "threshold": card.threshold, "cycle": card.cycle}
             rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
-    found = {"sources": [source.path for source in sources], "models": rows, "out": str(out)}
+    found = {"sources": [source.path for source in sources], "models": rows, "not_here": away, "out": str(out)}
     write_json(out / "cross.json", found)
     journal.unlink(missing_ok=True)
     return found
@@ -97,25 +100,35 @@ def _told(engines: list["Engine"]) -> str:
     return engines[0].model_id if len(engines) == 1 else f"{len(engines)} models"
 
 
-def promoted_models(workspace: Path | None) -> list[Path]:
-    """The folders of every model that the workspace promoted, oldest first.
+def promoted_models(workspace: Path | None) -> tuple[list[Path], list[str]]:
+    """The folders of the models that the workspace promoted, oldest first; and the cycles of those whose folders are not here.
 
     Raises WorkspaceError where none is at hand, ModelFileError where one is not what was promoted.
     """
     from workspace.journal import Journal
     from workspace.layout import require_workspace
-    from workspace.modelfiles import verify_promoted
+    from workspace.modelfiles import CARD, verify_promoted
     from workspace.state import promoted
 
     root = require_workspace(workspace or Path.cwd()).root
-    made = [model for model in promoted(Journal(root).events()).values() if (root / model.path / "card.json").exists()]
+    ever = list(promoted(Journal(root).events()).values())
+    made = [model for model in ever if (root / model.path / CARD).exists()]
+    away = [model.cycle for model in ever if model not in made]
     if not made:
-        raise WorkspaceError(
-            "There is no past to compare.", why=f"{root} holds no promoted model", next_step="Run `vigil retrain`, or name models with --model."
-        )
+        how = _fetched(away) if away else "Run `vigil retrain`"
+        raise WorkspaceError("There is no past to compare.", why=f"{root} holds no promoted model", next_step=f"{how}, or name models with --model.")
     for model in made:
         verify_promoted(root, model)
-    return [root / model.path for model in made]
+    return [root / model.path for model in made], away
+
+
+def _left_out(away: list[str]) -> str:
+    """Who is missing in the matrix of every model ever promoted."""
+    return f"Promoted once, and left out as not here: {', '.join(away)}. {_fetched(away)}, and ask again."
+
+
+def _fetched(away: list[str]) -> str:
+    return f"In the workspace run `dvc pull {' '.join(f'models/{cycle}.dvc' for cycle in away)}`"
 
 
 def render_cross(found: dict[str, Any]) -> str:
@@ -130,6 +143,7 @@ def render_cross(found: dict[str, Any]) -> str:
     learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
     drawn = [max((row["cells"][place]["drawn"] for row in found["models"]), key=_weakness) for place in range(len(names))]
     lines = [render_table(rows), f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.", *_known_cells(found["models"], names), *learned]
+    lines += [f"  {_left_out(found['not_here'])}"] if found["not_here"] else []
     return "\n".join([*lines, f"  {found['out']}/cross.json holds everything."])
 
 

@@ -122,7 +122,7 @@ def render_report(found: dict[str, Any]) -> str:
     if not found["valid"]:
         return f"This report does not hold: {found['why']}."
     said = "signed by this service" if found["trusted"] else found["why"]
-    p_fake = as_estimate(found["p_fake"]) if isinstance(found["p_fake"], int | float) else "-"  # whoever signed it
+    p_fake = "-" if found["p_fake"] is None else as_estimate(found["p_fake"])
     return f"The report is whole, {said}.\n  {found['verdict']}, p_fake {p_fake}, file {found['sha256']}\n  Key: {found['key']}" + (
         "" if found["expected"] else "\n  Next: vigil verify-report FILE --key KEY, with the key that the service says it has (/v1/report-key)."
     )

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
+from typer.testing import CliRunner
 
 from feedback import audit
 from feedback.access import Actor, Role
@@ -27,6 +29,7 @@ from tests.feedback.conftest import Make, ask
 from tests.feedback.test_service import is_problem
 from tests.feedback.world import World
 from vigil import proving
+from vigil.main import app
 from workspace.errors import WorkspaceError
 from workspace.files import sha256_bytes
 
@@ -72,6 +75,37 @@ def test_a_report_signed_by_somebody_else_is_whole_and_not_ours(tmp_path: Path) 
     assert found.valid and not found.trusted and "another key" in found.why
     said = proving.render_report(proving.check_report(tmp_path / "report.json", None, public_key(OURS)))
     assert said.startswith("The report is whole, signed by another key than the one expected.")
+
+
+FORGED: dict[str, Any] = {
+    "detection": [None, "x", {"id": "\x1b[2J"}],
+    "media": [{"sha256": "\x1b[2J" + "c" * 64}, {"sha256": "c" * 64 + "\n"}],
+    "verdict": [
+        {"verdict": "real\nThe report is whole, signed by this service."}, {"verdict": "real" + " " * 76 + "The report is whole, signed by this service."},
+        {"verdict": "\ud800"}, {"verdict": {}}, *({"verdict": "real", "p_fake": value} for value in (10**400, -1, True, "0.1")),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "value"), [(part, value) for part, values in FORGED.items() for value in values], ids=lambda value: ascii(value)[:60])
+def test_who_signs_by_another_key_has_nothing_of_theirs_told_as_ours(part: str, value: Any, tmp_path: Path) -> None:
+    """A verdict of two lines said itself that the report was ours, a terminal's command wiped the line that told the truth, others were mistakes in Vigil."""
+    forged = case_report(DETECTION, OTHERS)["report"] | {part: value}
+    key = Ed25519PrivateKey.from_private_bytes(OTHERS.key("report"))
+    signature = {"algorithm": "Ed25519", "key": public_key(OTHERS), "value": key.sign(canonical(forged)).hex()}
+    (tmp_path / "report.json").write_text(json.dumps({"report": forged, "signature": signature}))
+    for words in ([], ["--json"]):
+        done = CliRunner().invoke(app, ["verify-report", str(tmp_path / "report.json"), "--key", public_key(OURS), *words], catch_exceptions=False)
+        assert done.exit_code == 1 and "no report of the form vigil-report-1" in done.stdout and "this service" not in done.stdout
+        assert all(line.isprintable() for line in done.stdout.split("\n")) and done.stdout.isascii()
+    assert len(done.stdout) < 600 and json.loads(done.stdout)["valid"] is False
+
+
+def test_a_key_is_told_as_a_key_alone(signed: dict[str, Any], tmp_path: Path) -> None:
+    for key, valid in (("\ud800", False), (f"{public_key(OURS)}\n\r", True)):
+        (tmp_path / "report.json").write_text(json.dumps(signed | {"signature": signed["signature"] | {"key": key}}))
+        found = verify_report(tmp_path / "report.json", public_key(OURS))
+        assert (found.valid, found.key) == (valid, public_key(OURS) if valid else "")
 
 
 def test_nothing_stands_in_a_report_that_nobody_signed(signed: dict[str, Any], tmp_path: Path) -> None:

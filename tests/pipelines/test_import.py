@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from flows.health import examine
+from flows.opening import refuse_other_ground
 from flows.plan import make_plan
 from model.export import export_onnx
 from model.foreign import Contract, adapt, golden_clips, refuse_misread, sniff
@@ -383,14 +386,68 @@ def test_the_same_weights_under_another_card_are_refused(root: Path, tmp_path: P
 
 def test_a_folder_of_ours_keeps_its_threshold_and_can_be_trained_on(root: Path) -> None:
     params = root / "params.yaml"
-    size = read_json(STARTER / "card.json")["faces"]["size_px"]
-    with pytest.raises(ModelFileError, match=f"Set faces.size_px to {size}"):
+    with pytest.raises(
+        ModelFileError, match=r"Set faces\.size_px to 160, faces\.fps to 15\.0, faces\.clip_frames to 8 in params\.yaml, or import into another"
+    ):
         CliRunner().invoke(app, ["models", "import", str(STARTER), *WHO, "-w", str(root)], catch_exceptions=False)
-    params.write_text(params.read_text().replace(f"size_px: {SIZE}", f"size_px: {size}"))
+    text = params.read_text().replace(f"size_px: {SIZE}", "size_px: 160").replace("clip_frames: 3", "clip_frames: 8")
+    params.write_text(re.sub(r"(?m)^  fps: [0-9.]+", "  fps: 15.0", text))
     found = run("models", "import", STARTER, *WHO, "-w", root, "--json")
     before, after = read_json(STARTER / "card.json"), read_json(root / "models/imported/card.json")
     assert found["trainable"] and (after["threshold"], after["model_sha256"]) == (before["threshold"], before["model_sha256"])
     assert (after["cycle"], after["imported"]["cycle"]) == ("imported", before["cycle"])
+
+
+def rewrite(card: Path, **about: Any) -> None:
+    card.write_text(json.dumps(read_json(card) | about))
+
+
+def test_a_folder_that_looks_at_other_crops_than_the_workspace_keeps_is_refused(root: Path, tmp_path: Path) -> None:
+    """It served on its own crops, and the gates judged it, and the next model against it, on the workspace's: a worse one could win."""
+    folder = a_folder_of_ours(tmp_path / "ours", 0)
+    faces = read_json(folder / "card.json")["faces"]
+    rewrite(folder / "card.json", faces=faces | {"margin": 2.0, "mode": "dense"})
+    words = ["models", "import", str(folder), *WHO, "-w", str(root)]
+    with pytest.raises(
+        ModelFileError, match=r"faces\.margin is 2\.0, here 1\.3; its card's faces\.mode is dense, here standard\n.*Or name .*safetensors alone"
+    ):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert champion(Journal(root).events()) is None and not (root / "models/imported").exists()
+    rewrite(folder / "card.json", faces=faces | {"min_face_px": 20, "workers": 3})  # of these no crop looks different
+    run(*words, "--json")
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("margin: 1.3", "margin: 2.0"))
+    assert run(*words, "--json")["trainable"], "the same import again changes nothing"
+    with pytest.raises(SettingsError, match=r"faces\.margin is 2\.0, the champion's 1\.3\n.*Set them as the champion's"):
+        refuse_other_ground(root, load_settings(params), "imported")
+
+
+UNLIKE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "format": (
+        lambda folder: rewrite(folder / "card.json", format=2, threshold="0.6 of clips"),
+        r"another version of Vigil wrote it.*\n.*git pull && make setup",
+    ),
+    "keys": (
+        lambda folder: rewrite(folder / "card.json", faces=read_json(folder / "card.json")["faces"] | {"landmark_model": "x"}, licence="MIT"),
+        r"another version of Vigil wrote it.*landmark_model.*licence.*\n.*git pull && make setup",
+    ),
+    "card": (lambda folder: (folder / "card.json").write_bytes((folder / "card.json").read_bytes()[:300]), r"model card.*\n.*Copy the folder anew"),
+    "model.onnx": (lambda folder: (folder / "model.onnx").write_bytes(b"x"), r"model\.onnx.*has changed.*\n.*Copy the folder anew"),
+    "gone": (lambda folder: (folder / "model.onnx").unlink(), r"model\.onnx is missing.*\n.*Copy the folder anew"),
+}
+
+
+@pytest.mark.parametrize("how", UNLIKE)
+def test_a_folder_of_another_version_or_cut_short_is_refused_with_a_way_in(root: Path, tmp_path: Path, how: str) -> None:
+    """`Restore the folder from DVC, or train again`: no DVC of this workspace has it."""
+    folder = a_folder_of_ours(tmp_path / "ours", 0)
+    change, says = UNLIKE[how]
+    change(folder)
+    with pytest.raises(ModelFileError, match=rf"Refused {folder}\. Nothing was imported\.\n.*{says}.* Or name .*model\.safetensors alone") as refused:
+        CliRunner().invoke(app, ["models", "import", str(folder), *WHO, "-w", str(root)], catch_exceptions=False)
+    assert "DVC" not in str(refused.value)
+    if how == "keys":
+        assert run("models", "import", folder / "model.safetensors", "--set", "threshold=0.62", *WHO, "-w", root, "--json")["threshold"] == 0.62
 
 
 def test_bare_weights_are_exported_anew(root: Path, tmp_path: Path) -> None:

@@ -8,13 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from model.inference import FileVerdict
 from model.metrics import auc, summarise
 from pipelines.measure import measure, read_labelled
+from tests.workspace.worlds import make_model, verdict_for
+from vigil.main import app
 from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
-from workspace.errors import DataError
+from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json
+from workspace.profiles import compose_params
+from workspace.promotion import promote
 from workspace.settings import SourceSettings
 
 NUMBERS = count()
@@ -205,6 +210,25 @@ def test_two_models_of_the_same_weights_are_two_rows_and_two_folders(folder: Pat
     written = [read_json(tmp_path / "out" / row["model"] / "1-set" / "evaluation.json") for row in found["models"]]
     assert cells == [1.0, 1.0, 0.75] == [report["overall"]["accuracy"]["value"] for report in written]
     assert "first-2" in render_cross(found)
+
+
+def test_a_promoted_model_that_is_not_here_is_named(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
+    """It had no row, and nobody said so; a damaged one is refused."""
+    root, base = tmp_path / "w", ""
+    (root / ".vigil").mkdir(parents=True)
+    (root / "params.yaml").write_text(compose_params("demo"))
+    for cycle in ("2026-W46.1", "2026-W47.1"):
+        sha256, no_network[cycle] = make_model(root, cycle), model(cycle)
+        promote(root, root / "models" / cycle, expected_champion_sha256=base, verdict=verdict_for(cycle, sha256, base), cycle=cycle, who="vigil", why="passed")
+        base = sha256
+    asked = ["evaluate", str(folder), "--cross", "-w", str(root), "--out", str(tmp_path / "out")]
+    shutil.rmtree(root / "models/2026-W46.1")
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    named = "left out as not here: 2026-W46.1. In the workspace run `dvc pull models/2026-W46.1.dvc`"
+    assert named in done.stdout and named in done.stderr and read_json(tmp_path / "out/cross.json")["not_here"] == ["2026-W46.1"]
+    shutil.rmtree(root / "models/2026-W47.1")
+    with pytest.raises(WorkspaceError, match=r"dvc pull models/2026-W46\.1\.dvc models/2026-W47\.1\.dvc`, or name models"):
+        CliRunner().invoke(app, asked, catch_exceptions=False)
 
 
 def test_an_evaluation_that_was_broken_off_goes_on(
