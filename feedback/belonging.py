@@ -1,18 +1,13 @@
-"""Which database and which workspace belong together: they carry the same id, and nothing is done for one with what is of another. Whose media a bucket has.
+"""Which database and which workspace belong together: they carry the same id, and nothing is done for one with what is of another.
 
 The database has it in the table `workspace`, the workspace in `.vigil/database.json` with the database's address: beside the media that the
 database names, so that a copy or backup with the media has it, and a `git clone`, which has none of them, has not. feedback.db needs no
 note, it lies in its workspace. A dump takes the id along; so the note also says which database of which PostgreSQL it is, by whatever address that
 is named, and what a dump was restored into is another one. `vigil doctor --database-is-right` is a person's word that the two belong together from now on.
-
-A bucket of media has an object that says whose they are (feedback/keep.py): the same id, as it is the database that says what is deleted,
-or with feedback.db the workspace's; and the place, by which a copy on the same machine is known. One of another id is another's on any machine.
 """
 
 import os
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +15,9 @@ from sqlalchemy import Connection, inspect
 
 from feedback.postgresql import identity, refuse_served
 from feedback.tables import WORKSPACE
-from workspace.errors import VigilError, WorkspaceError
+from workspace.errors import WorkspaceError
 from workspace.files import read_json, write_json
-from workspace.journal import Journal
 from workspace.layout import place_of
-from workspace.state import workspace_id
 
 NOTE = Path(".vigil/database.json")
 HOW = "`vigil doctor --database-is-right`"
@@ -92,30 +85,6 @@ def bind(connection: Connection, root: Path, address: str, take_over: bool) -> N
     note = _Note(own, address, _server(connection) or (kept.server if kept is not None else ""))
     if kept != note:
         write_json(root / NOTE, note._asdict())
-
-
-def owner(root: Path) -> dict[str, str]:
-    """What a bucket says of the workspace whose media it has; its id is '' where nobody can say it yet."""
-    kept = _noted(root)
-    return {"workspace": kept.workspace if kept is not None else _own_id(root), "place": place_of(root)}
-
-
-def is_anothers(root: Path, said: Mapping[str, str]) -> bool:
-    """Whether what a bucket says is another workspace's, or that of which this is a copy. At the same place it is this one, whatever its database became."""
-    mine, first = owner(root), Path(said["place"].partition(":")[2])
-    if mine["place"] == said["place"]:
-        return False
-    if mine["workspace"] != said["workspace"]:
-        return True
-    with suppress(OSError, VigilError):  # what cannot be looked at is nobody's
-        return first.is_dir() and not first.samefile(root) and owner(first)["workspace"] == mine["workspace"]
-    return False
-
-
-def _own_id(root: Path) -> str:
-    with suppress(VigilError):  # a journal that is damaged is said by whoever needs more of it
-        return workspace_id(Journal(root).events())
-    return ""
 
 
 def _server(connection: Connection) -> str:

@@ -4,7 +4,6 @@ A file is whole and synced before its name appears, so a name is never half a fi
 sent, and what was made of it, is for nobody else on this machine: the folders that hold it are closed.
 """
 
-import json
 import logging
 import os
 import re
@@ -17,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feedback.belonging import is_anothers, owner
 from workspace.errors import DataError, in_one_line
 from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sync_folder
 from workspace.objectstore import client, is_s3, list_prefix, split_url
@@ -26,7 +24,6 @@ from workspace.settings import FeedbackSettings, Settings
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
 UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
-OWNER = "workspace.json"  # whose media a bucket has, beside them
 UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than any request takes
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
@@ -73,13 +70,11 @@ class MediaStore:
             if (root / folder).is_dir():  # as earlier services made them, everybody on the machine could look
                 private_folder(root / folder)
         self._clients: dict[bool, Any] = {}
-        self._owned = False
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless."""
         if self.url:
             with self._asked(sha256):
-                self._be_owner()
                 if not self._in_bucket(sha256):
                     self._s3().upload_file(str(path), *self._key(sha256))
             return
@@ -121,7 +116,6 @@ class MediaStore:
         """Remove the media and everything derived of them. Again is harmless."""
         if self.url:
             with suppress(MediaMissing), self._asked(sha256):  # not every store answers as S3, which does not say that there was none
-                self._be_owner()
                 bucket, key = self._key(sha256)
                 self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
             self.abort_parts(sha256)
@@ -137,7 +131,6 @@ class MediaStore:
         (bucket, key), store = self._key(sha256), self._s3(quick=True)
         stale = datetime.now(UTC) - timedelta(seconds=STALE_SECONDS)  # a younger one may be going on
         with self._asked(sha256):
-            self._be_owner()
             try:
                 for upload in store.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", []):
                     if upload["Key"] == key and upload["Initiated"] < stale:
@@ -182,11 +175,8 @@ class MediaStore:
         return self.root / FOLDER / _checked(sha256)
 
     def _key(self, sha256: str) -> tuple[str, str]:
-        return self._object(_checked(sha256))
-
-    def _object(self, name: str) -> tuple[str, str]:
         bucket, prefix = split_url(self.url)
-        return bucket, f"{prefix.rstrip('/')}/{name}".lstrip("/")
+        return bucket, f"{prefix.rstrip('/')}/{_checked(sha256)}".lstrip("/")
 
     def scratch(self) -> Path:
         """A folder for files that are not kept yet, on the disk of the workspace."""
@@ -210,38 +200,6 @@ class MediaStore:
                 return False
             raise
         return True
-
-    def _be_owner(self) -> None:
-        """Go on only where the bucket has this workspace's media, or says nobody's yet: it is noted then. Asked once, before anything is stored or deleted.
-
-        What one workspace deletes by age or on request may be the last copy of what another has labels of. Raises StoreSilent.
-        """
-        if self._owned or not (mine := owner(self.root))["workspace"]:
-            return
-        said, (bucket, key) = self._said_owner(), self._object(OWNER)
-        if said is not None and is_anothers(self.root, said):
-            LOG.error("%s has the media of %s; this is %s. Where this one takes its place, delete %s there.", self.url, said["place"], mine["place"], OWNER)
-            why = "feedback.media_url names what another workspace, or a copy of this one, keeps its media in"
-            next_step = "Give this workspace a feedback.media_url of its own. Where it takes the place of the other: the service's log says whose it is."
-            raise StoreSilent("Nothing was stored or deleted.", why=why, next_step=next_step)
-        if said != mine:  # nobody's yet, or this one was moved, or has another database
-            self._s3(quick=True).put_object(Bucket=bucket, Key=key, Body=json.dumps(mine).encode())
-        self._owned = True
-
-    def _said_owner(self) -> dict[str, str] | None:
-        """Whose media the bucket has; None where it does not say."""
-        from botocore.exceptions import ClientError
-
-        bucket, key = self._object(OWNER)
-        try:
-            said = json.loads(self._s3(quick=True).get_object(Bucket=bucket, Key=key)["Body"].read())
-            return {"workspace": str(said["workspace"]), "place": str(said["place"])}
-        except ClientError as problem:
-            if _code(problem) not in NOT_THERE:
-                raise
-        except (ValueError, KeyError, TypeError) as problem:
-            LOG.warning("%s of %s cannot be read, and is written anew: %r", OWNER, self.url, problem)
-        return None
 
     def _has_bucket(self) -> bool:
         """Whether the bucket itself is there: to HEAD a store says the same of a file that it lacks and of all in a bucket that is away."""

@@ -1,6 +1,5 @@
 """Where media are kept: a folder and a real S3 server behave alike."""
 
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback.database import Database
 from feedback.keep import MediaMissing, MediaStore, StoreSilent
-from feedback.retention import Retention
 from tests.feedback.buckets import s3_server
-from tests.feedback.databases import filled_url
-from tests.feedback.world import World, write_settings
+from tests.feedback.world import write_settings
 from workspace.errors import DataError
 from workspace.files import sha256_bytes
-from workspace.journal import Journal
 
 CONTENT = b"\xff\xd8\xff what was sent"
 SHA256 = sha256_bytes(CONTENT)
@@ -158,62 +153,3 @@ def test_credentials_that_were_renewed_in_the_shared_file_are_read_again(tmp_pat
         assert silent.value.refused == (ask == store.has), "of a deletion the reason is told, and it is not the file's"
     server.shutdown()
     server.server_close()
-
-
-def begun(root: Path, url: str = "", **where: str) -> World:
-    """A workspace with a journal, so that it is one and no other."""
-    Journal(root).append("override", who="a test", why=root.name)
-    return World(root, url, retention__none_days=0, **where)
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_what_a_copy_or_another_workspace_has_to_delete_is_not_the_last_copy_of_this_one(
-    tmp_path: Path, endpoint: str, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With one prefix for both, retention and erasures in one deleted what the other had verdicts, cases and labels of, for good."""
-    where = {"media_url": f"s3://media/{kind}-own", "s3_endpoint_url": endpoint}
-    world = begun(tmp_path / "w", filled_url(kind), **where)
-    world.upload(CONTENT, verdict="none", reason="")
-    shutil.copytree(world.root, tmp_path / "copy")
-    url = filled_url(kind)
-    copies = [World(tmp_path / "copy", retention__none_days=0, **where)] if kind == "sqlite" else []
-    if kind == "postgresql":  # it has a database of its own, as it is told to, wherever it is
-        settings = write_settings(tmp_path / "copy", url, **where)
-        Database(tmp_path / "copy", settings, take_over=True).close()
-        shutil.copytree(tmp_path / "copy", tmp_path / "elsewhere")
-        shutil.rmtree(tmp_path / "copy")
-        copies.append(World(tmp_path / "elsewhere", url, **where))
-    for other in (*copies, begun(tmp_path / "other", filled_url(kind), **where)):
-        with pytest.raises(StoreSilent, match="another workspace, or a copy of this one"):
-            other.media.delete(SHA256)
-        with pytest.raises(StoreSilent, match="Nothing was stored"):
-            other.upload(b"more")
-        if other.root.name == "copy":  # all that is due there is the other's
-            with pytest.raises(StoreSilent):
-                Retention(other.database, other.media, other.settings.feedback).sweep()
-        assert f"{world.root}; this is" in caplog.text and other.media.has(SHA256), "it may look"
-        other.close()
-    assert world.media.has(SHA256)
-    assert Retention(world.database, world.media, world.settings.feedback).sweep()["deleted"] == 1
-    world.close()
-
-
-def test_a_workspace_that_was_there_before_was_moved_or_put_back_goes_on_with_its_bucket(tmp_path: Path, endpoint: str) -> None:
-    where = {"media_url": "s3://media/moved", "s3_endpoint_url": endpoint}
-    store = MediaStore(tmp_path, write_settings(tmp_path, **where))
-    (tmp_path / "sent").write_bytes(CONTENT)
-    store.put(tmp_path / "sent", SHA256)
-    assert store._said_owner() is None, "as an earlier Vigil, or a workspace that has begun nothing, left it"
-    begun(tmp_path / "w", **where).upload(b"more")
-    (tmp_path / "w").rename(tmp_path / "moved")
-    World(tmp_path / "moved", **where).media.delete(SHA256)
-    assert (store._said_owner() or {})["place"].endswith("/moved") and not store.has(SHA256)
-    shutil.copytree(tmp_path / "moved", tmp_path / "backup")
-    shutil.rmtree(tmp_path / "moved")
-    World(tmp_path / "backup", **where).upload(CONTENT)
-    other = begun(tmp_path / "in its place", **where)
-    with pytest.raises(StoreSilent):
-        other.media.delete(SHA256)
-    store._s3().delete_object(Bucket="media", Key="moved/workspace.json")  # as the log says
-    other.media.delete(SHA256)
-    assert not store.has(SHA256)

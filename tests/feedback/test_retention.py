@@ -155,12 +155,7 @@ def _bucket(world: World, delete: Callable[[str], int]) -> Iterator[None]:
             self.end_headers()
 
         def do_GET(self) -> None:
-            self.send_response(501 if "uploads" in self.path else 404)  # it lists no parts, and says nobody's media are there
-            self.end_headers()
-
-        def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
+            self.send_response(501)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
