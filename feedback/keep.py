@@ -75,7 +75,7 @@ class MediaStore:
         """Keep a copy of the file; durable when this returns. Again is harmless."""
         if self.url:
             with self._asked(sha256):
-                if not self._in_bucket(sha256):
+                if not self._in_bucket(sha256, sure=False):
                     self._s3().upload_file(str(path), *self._key(sha256))
             return
         kept = self._path(sha256)
@@ -114,13 +114,17 @@ class MediaStore:
 
     def delete(self, sha256: str) -> None:
         """Remove the media and everything derived of them. Again is harmless."""
+        self.delete_here(sha256)  # first: it needs nobody's answer
         if self.url:
             with suppress(MediaMissing), self._asked(sha256):  # not every store answers as S3, which does not say that there was none
                 bucket, key = self._key(sha256)
                 self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
             self.abort_parts(sha256)
-        self._path(sha256).unlink(missing_ok=True)
+
+    def delete_here(self, sha256: str) -> None:
+        """Remove what the workspace itself has of a file; its bucket is not asked. Again is harmless."""
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
+        self._path(sha256).unlink(missing_ok=True)
 
     def abort_parts(self, sha256: str) -> None:
         """Remove the parts that a killed process has left in the bucket of a file that it was storing; they are in no list of what is stored."""
@@ -189,14 +193,15 @@ class MediaStore:
             clients[quick] = client(self.endpoint, quick)
         return clients[quick]
 
-    def _in_bucket(self, sha256: str) -> bool:
+    def _in_bucket(self, sha256: str, sure: bool = True) -> bool:
+        """`sure`: where it is not there, look whether its bucket is; whoever stores it is told so by storing."""
         from botocore.exceptions import ClientError
 
         bucket, key = self._key(sha256)
         try:
             self._s3(quick=True).head_object(Bucket=bucket, Key=key)
         except ClientError as problem:
-            if _code(problem) in NOT_THERE and self._has_bucket():
+            if _code(problem) in NOT_THERE and (not sure or self._has_bucket()):
                 return False
             raise
         return True
@@ -225,8 +230,9 @@ class MediaStore:
                 raise
         except (Boto3Error, BotoCoreError, ClientError) as problem:
             LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
-            silent = _silent(sha256, problem)
-            if _code(problem) != "AccessDenied":  # it may be the credentials: a HEAD is told no reason; whoever asks next reads the shared files anew
+            cause = problem.__context__ if isinstance(problem, Boto3Error) and isinstance(problem.__context__, ClientError) else problem
+            silent = _silent(sha256, cause)
+            if _code(cause) != "AccessDenied":  # it may be the credentials: a HEAD is told no reason; whoever asks next reads the shared files anew
                 self._clients = {}
             raise silent from problem
 

@@ -69,9 +69,10 @@ def look(root: Path, settings: Settings, bucket: bool = False) -> Restored:
     """
     if not exists(root, settings):
         return Restored()
-    lying = lying_here(root) | (lying_in_bucket(settings.feedback) if bucket else set())
     with closing(Database(root, settings)) as database, database.read() as connection:
-        rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted(connection, lying)
+        rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted(connection, lying_here(root))
+        gone = _all_deleted(connection) if bucket else set()
+    media |= gone & lying_in_bucket(settings.feedback) if gone else set()  # listed after: what is deleted meanwhile is not back
     labels = _kept(root, settings, rows)
     return Restored(len(labels), len(rows) - len(labels), len(erased), len(media))
 
@@ -110,30 +111,33 @@ def erase_again(root: Path, settings: Settings, database: Database) -> int:
 
     A file that cannot be deleted is logged, and keeps nothing else; a store that falls silent is logged too, and asked the next time.
     """
-    lying, stuck, done = lying_here(root) | lying_in_bucket(settings.feedback), list[str](), 0
+    stuck: list[str] = []
     with database.read() as connection:
-        back, here = _back_in_batches(connection, root), _deleted(connection, lying)
-    if not (back or here):
+        back, here, gone = _back_in_batches(connection, root), _deleted(connection, lying_here(root)), _all_deleted(connection)
+    there = gone & lying_in_bucket(settings.feedback) if gone else set[str]()
+    if not (back or here or there):
         return 0
-    with database.write() as connection:
-        for sha256 in sorted(back):
-            again = update(ERASURES).where(ERASURES.c.sha256 == sha256, ERASURES.c.state == "done").values(state="requested", done_at="")
-            if connection.execute(again).rowcount:
-                audit.append(connection, RETENTION, "erasure.again", f"media:{sha256}", {"why": WHY})
-    media = MediaStore(root, settings)
-    for sha256 in sorted(here):
+    if back:
+        with database.write() as connection:
+            for sha256 in sorted(back):
+                again = update(ERASURES).where(ERASURES.c.sha256 == sha256, ERASURES.c.state == "done").values(state="requested", done_at="")
+                if connection.execute(again).rowcount:
+                    audit.append(connection, RETENTION, "erasure.again", f"media:{sha256}", {"why": WHY})
+    media, done = MediaStore(root, settings), set[str]()
+    # what lies here goes whatever the bucket answers
+    for sha256, delete in [*((one, media.delete_here) for one in sorted(here)), *((one, media.delete) for one in sorted(there))]:
         try:
             with one_of_many(sha256, stuck), database.write() as connection:  # one file a transaction: others wait for a moment only
-                if _deleted(connection, {sha256}) and media.lies(sha256):  # whoever has sent it meanwhile keeps it
-                    media.delete(sha256)
+                if _deleted(connection, {sha256}):  # whoever has sent it meanwhile keeps it
+                    delete(sha256)
                     audit.append(connection, RETENTION, "media.deleted", f"media:{sha256}", {"why": WHY})
-                    done += 1
+                    done.add(sha256)
         except StoreSilent as problem:
             stuck.append(f"{sha256} and what comes after it ({in_one_line(problem)})")
             break
     if stuck:
         LOG.warning("%d media that are to go again could not be deleted; the next time tries them again: %s", len(stuck), first_few(stuck))
-    return done
+    return len(done)
 
 
 def _in_no_batch(connection: Connection, root: Path) -> list[dict[str, Any]]:
@@ -173,6 +177,10 @@ def _back_in_batches(connection: Connection, root: Path) -> set[str]:
     done = connection.execute(select(ERASURES.c.sha256, ERASURES.c.detail).where(ERASURES.c.state == "done")).all()
     taken_out = {row.sha256: row.detail for row in done if isinstance(row.detail.get("training"), dict)}
     return back_in_batches(root, {sha256: erased_case(told) for sha256, told in taken_out.items()})
+
+
+def _all_deleted(connection: Connection) -> set[str]:
+    return set(connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.state == "deleted")).scalars())
 
 
 def _deleted(connection: Connection, lying: Collection[str]) -> set[str]:

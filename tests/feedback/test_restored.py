@@ -168,6 +168,10 @@ def test_deleted_media_that_a_bucket_has_again_are_found_and_deleted(tmp_path: P
         store.put_object(Bucket="media", Key=f"up/{second}", Body=b"again")
         away = world.settings.model_copy(update={"feedback": world.settings.feedback.model_copy(update={"media_url": "s3://gone/up"})})
         assert render_erased(erase(world.root, away, [], "ana", "a bucket that is away ends nothing else")) == "Nothing is to be erased."
+        for sha256 in uploads:
+            world.media.derived(sha256).mkdir(parents=True)
+        assert "2 files that had been deleted were there again" in render_erased(erase(world.root, away, [], "ana", "what lies here waits for no bucket"))
+        assert not any(world.media.derived(sha256).exists() for sha256 in uploads)
     world.close()
 
 
