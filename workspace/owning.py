@@ -79,6 +79,7 @@ def refuse_anothers(client: "MlflowClient", root: Path, registry: RegistrySettin
             "The registry's model or experiment belongs to another copy of this workspace. Nothing there was changed.",
             why=f"{names} from {why}",
             next_step=f"{NAMES_OF_ITS_OWN} Its models can be used without: `vigil score --model models/CYCLE`."
+            " A clone that only lags behind: bring its journal up to date (`git pull`)."
             " Where the other is used no more: rename its model and experiment on the server, or move its folder, and this one takes its place.",
         )
 
