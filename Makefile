@@ -26,7 +26,7 @@ demo: setup  ## four weeks of the loop on sample media, in ./demo
 	.venv/bin/vigil demo demo
 
 test: setup  ## every test (25 to 35 minutes on two cores)
-	$(PYTHON) -m pytest -n 3 --no-loadscope-reorder  # on two cores: a quarter of the time one waits for servers and clocks
+	$(PYTHON) -m pytest -n 2 --no-loadscope-reorder
 
 check: setup  ## lint, types, import contract
 	.venv/bin/ruff check .
