@@ -75,7 +75,7 @@ class MediaStore:
         """Keep a copy of the file; durable when this returns. Again is harmless."""
         if self.url:
             with self._asked(sha256):
-                if not self._in_bucket(sha256, sure=False):
+                if not self._in_bucket(sha256):
                     self._s3().upload_file(str(path), *self._key(sha256))
             return
         kept = self._path(sha256)
@@ -88,10 +88,13 @@ class MediaStore:
 
     def has(self, sha256: str) -> bool:
         """Whether the media are kept."""
-        if self.url:
-            with self._asked(sha256):
-                return self._in_bucket(sha256)
-        return self._path(sha256).is_file()
+        if not self.url:
+            return self._path(sha256).is_file()
+        bucket, key = self._key(sha256)
+        with suppress(MediaMissing), self._asked(sha256):
+            self._s3(quick=True).head_object(Bucket=bucket, Key=key)
+            return True
+        return False
 
     def lies(self, sha256: str) -> bool:
         """Whether anything is there of a file: its media, also where they were kept before there was a bucket, or what was made of them."""
@@ -114,17 +117,17 @@ class MediaStore:
 
     def delete(self, sha256: str) -> None:
         """Remove the media and everything derived of them. Again is harmless."""
-        self.delete_here(sha256)  # first: it needs nobody's answer
         if self.url:
             with suppress(MediaMissing), self._asked(sha256):  # not every store answers as S3, which does not say that there was none
                 bucket, key = self._key(sha256)
                 self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
             self.abort_parts(sha256)
+        self.delete_here(sha256)
 
     def delete_here(self, sha256: str) -> None:
         """Remove what the workspace itself has of a file; its bucket is not asked. Again is harmless."""
-        shutil.rmtree(self.derived(sha256), ignore_errors=True)
         self._path(sha256).unlink(missing_ok=True)
+        shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
     def abort_parts(self, sha256: str) -> None:
         """Remove the parts that a killed process has left in the bucket of a file that it was storing; they are in no list of what is stored."""
@@ -193,15 +196,15 @@ class MediaStore:
             clients[quick] = client(self.endpoint, quick)
         return clients[quick]
 
-    def _in_bucket(self, sha256: str, sure: bool = True) -> bool:
-        """`sure`: where it is not there, look whether its bucket is; whoever stores it is told so by storing."""
+    def _in_bucket(self, sha256: str) -> bool:
+        """Whether it need not be stored; whether its bucket is there, storing tells."""
         from botocore.exceptions import ClientError
 
         bucket, key = self._key(sha256)
         try:
             self._s3(quick=True).head_object(Bucket=bucket, Key=key)
         except ClientError as problem:
-            if _code(problem) in NOT_THERE and (not sure or self._has_bucket()):
+            if _code(problem) in NOT_THERE:
                 return False
             raise
         return True
@@ -277,8 +280,6 @@ def lying_here(root: Path) -> set[str]:
 
 def lying_in_bucket(settings: FeedbackSettings) -> set[str]:
     """The files of which the bucket has the media; of one that cannot be listed nothing is known, which is logged."""
-    if not settings.media_url:
-        return set()
     try:
         found = list_prefix(f"{settings.media_url.rstrip('/')}/", settings.s3_endpoint_url, flat=True)
     except DataError as problem:

@@ -69,10 +69,11 @@ def look(root: Path, settings: Settings, bucket: bool = False) -> Restored:
     """
     if not exists(root, settings):
         return Restored()
-    with closing(Database(root, settings)) as database, database.read() as connection:
-        rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted(connection, lying_here(root))
-        gone = _all_deleted(connection) if bucket else set()
-    media |= gone & lying_in_bucket(settings.feedback) if gone else set()  # listed after: what is deleted meanwhile is not back
+    with closing(Database(root, settings)) as database:
+        with database.read() as connection:
+            rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted(connection, lying_here(root))
+        if bucket:
+            media |= _back_in_bucket(database, settings)
     labels = _kept(root, settings, rows)
     return Restored(len(labels), len(rows) - len(labels), len(erased), len(media))
 
@@ -113,8 +114,8 @@ def erase_again(root: Path, settings: Settings, database: Database) -> int:
     """
     stuck: list[str] = []
     with database.read() as connection:
-        back, here, gone = _back_in_batches(connection, root), _deleted(connection, lying_here(root)), _all_deleted(connection)
-    there = gone & lying_in_bucket(settings.feedback) if gone else set[str]()
+        back, here = _back_in_batches(connection, root), _deleted(connection, lying_here(root))
+    there = _back_in_bucket(database, settings)
     if not (back or here or there):
         return 0
     if back:
@@ -179,8 +180,13 @@ def _back_in_batches(connection: Connection, root: Path) -> set[str]:
     return back_in_batches(root, {sha256: erased_case(told) for sha256, told in taken_out.items()})
 
 
-def _all_deleted(connection: Connection) -> set[str]:
-    return set(connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.state == "deleted")).scalars())
+def _back_in_bucket(database: Database, settings: Settings) -> set[str]:
+    """Files that were deleted, and that the bucket has again, where there is one. It is listed last: what is deleted meanwhile is not back."""
+    if not settings.feedback.media_url:
+        return set()
+    with database.read() as connection:
+        gone = set(connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.state == "deleted")).scalars())
+    return gone & lying_in_bucket(settings.feedback) if gone else set()
 
 
 def _deleted(connection: Connection, lying: Collection[str]) -> set[str]:
