@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -161,7 +162,7 @@ def read_frame(root: Path, row: Any, number: int) -> np.ndarray:
     if not 0 <= number < int(row["frames"]):
         raise IndexError(f"frame {number} of a clip of {row['frames']}")
     differences = _unpacked(Path(root) / row["store"] / row["shard"], row, number + 1)
-    frame = np.add.accumulate(differences[0], axis=1, dtype=np.uint8)
+    frame = _along_rows(differences[0])
     for later in differences[1:]:
         frame += later
     return frame[None]
@@ -203,10 +204,16 @@ def _differences(frames: np.ndarray) -> np.ndarray:
 def _summed(differences: np.ndarray) -> np.ndarray:
     """The frames that `_differences` was made from; a new array."""
     frames = differences.copy()
-    np.add.accumulate(differences[0], axis=1, dtype=np.uint8, out=frames[0])
+    frames[0] = _along_rows(differences[0])
     for at in range(1, len(frames)):  # 1 ms for 30 frames of 224 px; accumulate over the first axis takes 60
         frames[at] += frames[at - 1]
     return frames
+
+
+def _along_rows(first: np.ndarray) -> np.ndarray:
+    """Running sums along the rows of [H, W, 3] uint8, modulo 256; by sums over areas, a fifth of what accumulate takes."""
+    areas = cv2.integral(first).astype(np.uint8)
+    return areas[1:, 1:] - areas[:-1, 1:]
 
 
 def _codec() -> pa.Codec:

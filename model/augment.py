@@ -10,6 +10,7 @@ how sharp a picture is says nothing; and the colours may be taken away, so that 
 
 import math
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -57,7 +58,8 @@ def augment_clip(clip: NDArray[np.uint8], settings: AugmentSettings, rng: np.ran
     if settings.noise_sigma > 0 and rng.random() < settings.noise_chance:
         sigma = settings.noise_sigma * rng.random()
         drawn = rng.integers(1 << 16, size=tuple(frames.shape), dtype=np.uint16)
-        frames.add_(torch.from_numpy(NORMAL.take(drawn)), alpha=sigma)
+        looked_up = cv2.LUT(drawn.reshape(-1, frames.shape[-1]), NORMAL[None])
+        frames.add_(torch.from_numpy(looked_up).view_as(frames), alpha=sigma)
     if settings.tilt_db > 0 and rng.random() < settings.tilt_chance:
         frames = tilt_spectrum(frames, settings.tilt_db, rng)
     if settings.grey > 0 and rng.random() < settings.grey:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.align import all_beyond, continued
+from media.align import all_beyond, continued, kept_beyond
 from media.forgers.landmark_swap import landmark_swap
 from media.forgers.masks import LANDMARKS
 from media.forgers.reenact import reenact
@@ -90,7 +90,7 @@ def forged_within(frames: Frames, forge: Callable[[Frames], Clip], tries: int = 
     for _ in range(tries):
         made, points = forge(pictures)
         made = _with_colours_of(pictures, made) if grey else made
-        made = np.where(outside[..., None], frames, made) if pictures is not frames else made
+        made = kept_beyond(frames, made, outside) if pictures is not frames else made
         if changed(frames[len(frames) // 2], made[len(frames) // 2]):
             break
     return made, points

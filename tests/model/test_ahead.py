@@ -41,7 +41,7 @@ def choose(step: int) -> list[int]:
 @pytest.mark.parametrize(("single", "first"), [(True, 0), (False, 3)])
 def test_processes_show_the_very_pixels_that_threads_show(single: bool, first: int) -> None:
     views = Views(toy_clips(20, lengths=(3, 2)), AUGMENT, 4, single=single, pairs=True, grid=4 if single else 0)
-    with Ahead(choose, views.make, 6, CPU) as threads, Ahead(choose, views.make, 6, GPU) as processes:
+    with Ahead(choose, views.make, 6, CPU, views.apart) as threads, Ahead(choose, views.make, 6, GPU) as processes:
         for step in range(first, 6):
             (chosen, shown), (also, made) = threads.at(step), processes.at(step)
             assert chosen == also == choose(step) and len(shown) == len(made) == 7
@@ -52,7 +52,7 @@ def test_processes_show_the_very_pixels_that_threads_show(single: bool, first: i
 
 def test_a_training_that_processes_feed_ends_with_the_weights_of_one_that_threads_feed(tmp_path, monkeypatch):
     def trained(folder, device):
-        monkeypatch.setattr(training, "Ahead", lambda choose, make, steps, _: Ahead(choose, make, steps, device))
+        monkeypatch.setattr(training, "Ahead", lambda choose, make, steps, _, apart: Ahead(choose, make, steps, device, apart))
         model = small_model(1)
         pretrain(model, toy_clips(20, lengths=(3, 2)), toy_clips(8, seed=9), PHASE1, 3, folder, augment=AUGMENT)
         return model
