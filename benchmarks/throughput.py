@@ -1,17 +1,17 @@
 """Does training wait for its data? Clips a second of phase 1 from the real shards, against a bare loop on a tensor in memory.
 
-    python benchmarks/throughput.py [--profile full] [--table LABELS.csv] [--rounds 3]   appends a row to benchmarks/throughput.jsonl
+    python benchmarks/throughput.py [--profile full] [--table LABELS.csv] [--blocks 12]   appends a row to benchmarks/throughput.jsonl
 
 Profile `small` (112 px, EfficientNet-Lite0) or `full` (224 px, ResNeXt-50), everything on: the profile's forgers, those that do not learn
 made anew at each visit, every augmentation, averaged weights. The bare loop is forward, backward and AdamW's step of the same network on one batch that is
-already there. Both take turns in one run; the ratios count: the median of the turns that begin with nothing in memory but may keep what they read
-(`ratio`), and of those that read every clip from its shard each time (`ratio_uncached`), with all turns beside them.
+already there. Both take turns of a few steps each in one process, since a shared machine is faster one minute than the next: the ratios count, all turns' time
+of the one by all of the other's (`ratio` where clips that were read may be kept, `ratio_uncached` where every one is read from its shard each time), with
+95% intervals by drawing pairs of turns again, and all turns beside them.
 """
 
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -27,8 +29,11 @@ from benchmarks.commands import a_file, in_the_environment_of_a_stage  # noqa: E
 from workspace.files import add_row  # noqa: E402
 
 LEARN_STEPS = 40  # of forgers that learn: how well they draw costs no time
-STEPS = {"small": (40, 12), "full": (24, 8)}  # of a turn, and how many of the first ones take memory from the system, fill caches and do not count
-ON_A_GPU = (300, 100)  # the same where there is one: processes start, and there are batches ahead at first
+# Steps of a turn, and how many of the first ones do not count: a batch that was made during the other's turn costs nothing.
+TURN = {"small": (20, 3), "full": (6, 1)}
+ON_A_GPU = (140, 40)  # the same where there is one: there are as many as thirty batches ahead
+WARM_UP = 2  # turns of each that take memory from the system, fill caches and do not count
+DRAWS = 2000
 
 
 def clips_of(work: Path, profile: str, table: Path | None) -> tuple[Any, Any]:
@@ -58,8 +63,8 @@ def clips_of(work: Path, profile: str, table: Path | None) -> tuple[Any, Any]:
     return settings, partial(ClipDataset, work, rows.drop(columns="landmarks"), settings.faces.size_px, landmarks=meshes)
 
 
-def trained(settings: Any, clips_anew: Any, seed: int, scratch: Path, cached: bool) -> float:
-    """Clips a second of `pretrain`, on clips that nobody has read yet."""
+def in_turns(settings: Any, clips_anew: Any, blocks: int, scratch: Path, cached: bool) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Seconds of the counted steps of each turn [blocks, 2], of the bare loop and of `pretrain` on clips that nobody has read yet."""
     import torch
 
     from model import loop
@@ -69,49 +74,69 @@ def trained(settings: Any, clips_anew: Any, seed: int, scratch: Path, cached: bo
     from model.training import pretrain
 
     loop.CHECKPOINT_SECONDS = float("inf")
+    device, (length, skipped) = best_device(), turn(settings.profile)
     clips = clips_anew(cache_bytes=CACHE_BYTES if cached else 0)
-    torch.manual_seed(seed)
-    model, at = ResNeXtLSTM(settings.model, settings.faces.size_px).to(best_device()), []
-    steps, skipped = turn(settings.profile)
+    torch.manual_seed(1)
+    model, bare = ResNeXtLSTM(settings.model, settings.faces.size_px).to(device), Bare(settings, device)
+    steps = (WARM_UP + blocks) * length + 1  # the last one also writes a checkpoint
     phase = settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps})
     nothing = ClipDataset(clips.root, clips.rows.head(0), settings.faces.size_px)
-    pretrain(model, clips, nothing, phase, seed, scratch, lambda *_: at.append(time.perf_counter()), augment=settings.augment)
-    return (steps - 1 - skipped) * phase.batch / (at[steps - 2] - at[skipped - 1])  # the last step also writes a checkpoint
+    found, began = list[tuple[float, float]](), 0.0
+
+    def after(step: int, *_: object) -> None:
+        """Of each turn of the training the end: the bare loop has one."""
+        nonlocal began
+        if step % length == skipped:
+            finished(device)
+            began = time.perf_counter()
+        elif step % length == 0 and step < steps:
+            finished(device)
+            took = time.perf_counter() - began
+            found.append((bare.turn(length, skipped), took))
+
+    pretrain(model, clips, nothing, phase, 1, scratch, after, augment=settings.augment)
+    return np.array(found[WARM_UP:])
 
 
 def turn(profile: str) -> tuple[int, int]:
     """Steps of a turn, and how many of them do not count."""
     from model.hardware import best_device
 
-    return STEPS[profile] if best_device().type == "cpu" else ON_A_GPU
+    return TURN[profile] if best_device().type == "cpu" else ON_A_GPU
 
 
-def bare(settings: Any, seed: int) -> float:
-    """Clips a second of the same network on one batch in memory."""
-    import torch
-    from torch.nn import functional as F
+class Bare:
+    """The same network on one batch in memory."""
 
-    from model.hardware import best_device
-    from model.network import ResNeXtLSTM
-    from model.training import autocast
+    def __init__(self, settings: Any, device: Any) -> None:
+        import torch
 
-    torch.manual_seed(seed)
-    device, batch = best_device(), settings.pretrain.batch
-    model = ResNeXtLSTM(settings.model, settings.faces.size_px).to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.pretrain.lr)
-    frames, truth = torch.rand(batch, 3, settings.faces.size_px, settings.faces.size_px, device=device), (torch.arange(batch, device=device) % 2).float()
-    steps, skipped = turn(settings.profile)
-    for step in range(steps - 1):
-        if step == skipped:
-            finished(device)
-            started = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
-        with autocast(device, settings.pretrain.precision):
-            logits = model.frame_logits(frames)
-        F.binary_cross_entropy_with_logits(logits.float(), truth).backward()
-        optimiser.step()
-    finished(device)
-    return (steps - 1 - skipped) * batch / (time.perf_counter() - started)
+        from model.network import ResNeXtLSTM
+
+        self.device, self.settings, batch = device, settings, settings.pretrain.batch
+        self.model = ResNeXtLSTM(settings.model, settings.faces.size_px).to(device).train()
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=settings.pretrain.lr)
+        self.frames = torch.rand(batch, 3, settings.faces.size_px, settings.faces.size_px, device=device)
+        self.truth = (torch.arange(batch, device=device) % 2).float()
+
+    def turn(self, steps: int, skipped: int) -> float:
+        """Seconds of all but the first `skipped` of so many steps."""
+        from torch.nn import functional as F
+
+        from model.training import autocast
+
+        began = 0.0
+        for step in range(steps):
+            if step == skipped:
+                finished(self.device)
+                began = time.perf_counter()
+            self.optimiser.zero_grad(set_to_none=True)
+            with autocast(self.device, self.settings.pretrain.precision):
+                logits = self.model.frame_logits(self.frames)
+            F.binary_cross_entropy_with_logits(logits.float(), self.truth).backward()
+            self.optimiser.step()
+        finished(self.device)
+        return time.perf_counter() - began
 
 
 def finished(device: Any) -> None:
@@ -127,32 +152,40 @@ def main() -> None:
     in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=a_file, help="CSV of real faces; without it the project's rendered people")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", choices=tuple(STEPS), default="small")
+    parser.add_argument("--blocks", type=int, default=12, help="turns of each that count; 12 of `full` take a quarter of an hour on two cores")
+    parser.add_argument("--profile", choices=tuple(TURN), default="small")
     arguments = parser.parse_args()
+    if arguments.blocks < 1:
+        parser.error("--blocks is at least 1")
     from model.hardware import describe_device
     from model.loop import CHECKPOINT_SHARE
 
-    with tempfile.TemporaryDirectory(prefix="vigil-throughput-") as scratch:
-        settings, clips = clips_of(Path(scratch) / "w", arguments.profile, arguments.table and arguments.table.resolve())
-        kinds = [cached for _ in range(arguments.rounds) for cached in (True, False)]
-        turns = [(bare(settings, seed), trained(settings, clips, seed, Path(scratch) / f"c{seed}", cached)) for seed, cached in enumerate(kinds)]
-    ratios = {
-        cached: [other / one * (1 - CHECKPOINT_SHARE) for (one, other), kind in zip(turns, kinds, strict=True) if kind == cached] for cached in (True, False)
-    }
-    row = {
+    row: dict[str, Any] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "device": describe_device(),
         "load": os.getloadavg()[0],
         "profile": arguments.profile,
         "media": "rendered" if arguments.table is None else "real faces",
-        "bare_clips_a_second": [round(one, 1) for one, _ in turns],
-        "trained_clips_a_second": [round(other, 1) for _, other in turns],
-        "ratio": round(statistics.median(ratios[True]), 3),
-        "ratio_uncached": round(statistics.median(ratios[False]), 3),
-        "ratios": {"cached": [round(one, 3) for one in ratios[True]], "uncached": [round(one, 3) for one in ratios[False]]},
+        "turns": "in one process",
+        "blocks": arguments.blocks,
     }
+    with tempfile.TemporaryDirectory(prefix="vigil-throughput-") as scratch:
+        settings, clips = clips_of(Path(scratch) / "w", arguments.profile, arguments.table and arguments.table.resolve())
+        length, skipped = turn(arguments.profile)
+        for name, cached in (("", True), ("_uncached", False)):
+            seconds = in_turns(settings, clips, arguments.blocks, Path(scratch) / f"c{name}", cached)
+            draws = np.random.default_rng(1).integers(len(seconds), size=(DRAWS, len(seconds)))
+            ratio, drawn = (rows.sum(-2)[..., 0] / rows.sum(-2)[..., 1] * (1 - CHECKPOINT_SHARE) for rows in (seconds, seconds[draws]))
+            bare, trained = ((length - skipped) * settings.pretrain.batch / seconds.mean(0)).round(1).tolist()
+            row |= {
+                f"bare_clips_a_second{name}": bare,
+                f"trained_clips_a_second{name}": trained,
+                f"ratio{name}": round(float(ratio), 3),
+                f"interval{name}": np.quantile(drawn, (0.025, 0.975)).round(3).tolist(),
+                f"seconds{name}": seconds.round(2).tolist(),
+            }
+            print(f"{'clips kept in memory' if cached else 'each read anew'}: {row[f'ratio{name}']} {row[f'interval{name}']}", flush=True)
     add_row(HERE / "throughput.jsonl", row)
     print(json.dumps(row, indent=1))
 

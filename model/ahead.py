@@ -1,12 +1,10 @@
 """What a step of training is shown, made while the network works on the steps before it."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,36 +16,27 @@ from model.views import View
 from workspace.errors import SettingsError
 from workspace.pool import ready
 
-MOST_THREADS = 8  # that make clips: each waits for Python's lock
 MOST_PROCESSES = 16
 BATCHES_AHEAD = 2  # a process
-LITTLE = 0.1  # of a step
 
 Choose = Callable[[int], list[int]]
 Make = Callable[[int, list[int], Sequence[int]], list[View]]
-Apart = Callable[[list[int], Sequence[int]], list[list[int]]]
-
-
-def _each(chosen: list[int], slots: Sequence[int]) -> list[list[int]]:
-    return [[slot] for slot in slots]
 
 
 class Ahead:
-    """Batches ahead of the network: beside a GPU made in processes of their own, on a CPU in threads.
+    """Batches ahead of the network: beside a GPU made in processes of their own, on a CPU in a thread.
 
-    A GPU is done with a batch long before one core has forged it, and threads would wait for Python's lock. On a CPU the network's own threads
-    wait for one another at every layer, and whoever takes a core from one of them stops them all: there it is one thread, and where a batch is
-    made in less than LITTLE of a step, all threads together between two steps.
-    `choose` gives the positions of a step's batch and is asked in rising order; `make` what is shown in some of its slots, whichever are
-    asked for together; `apart` which of them share work: such stay with one thread. What comes out does not depend on the clock, nor on the number of
-    threads or processes.
+    A GPU is done with a batch long before one core has forged it, and threads would wait for Python's lock. On a CPU the network leaves cores idle
+    at the end of each layer and where it has but one thing to do: a thread that makes the next batch lives on that, where between two steps all
+    would stand still for it. `choose` gives the positions of a step's batch and is asked in rising order; `make` what is shown in some of its slots,
+    whichever are asked for together. What comes out does not depend on the clock, nor on the number of processes.
     """
 
-    def __init__(self, choose: Choose, make: Make, steps: int, device: torch.device, apart: Apart = _each) -> None:
-        cores = max(1, cores_here() // parallel.size())
+    def __init__(self, choose: Choose, make: Make, steps: int, device: torch.device) -> None:
         if device.type == "cpu":
-            self._batches: _InThreads | _InProcesses = _InThreads(choose, make, apart, steps, min(MOST_THREADS, cores))
+            self._batches: _InThread | _InProcesses = _InThread(choose, make, steps)
         else:
+            cores = max(1, cores_here() // parallel.size())
             self._batches = _InProcesses(choose, make, steps, max(1, min(MOST_PROCESSES, cores - 1)), device)
 
     def at(self, step: int) -> tuple[list[int], list[View]]:
@@ -66,52 +55,32 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _InThreads:
-    def __init__(self, choose: Choose, make: Make, apart: Apart, steps: int, count: int) -> None:
-        self._choose, self._make, self._apart, self._steps = choose, make, apart, steps
+class _InThread:
+    """One batch ahead, by one thread."""
+
+    def __init__(self, choose: Choose, make: Make, steps: int) -> None:
+        self._choose, self._make, self._steps = choose, make, steps
         # a thread that makes clips must not start a team of its own beside the network's
         self._cv2_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # of the whole process
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="clips", initializer=torch.set_num_threads, initargs=(1,))
-        self._waiting: dict[int, _Making] = {}
-        self._asked, self._seconds = time.monotonic(), 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips", initializer=torch.set_num_threads, initargs=(1,))
+        self._waiting: dict[int, tuple[list[int], Future[list[View]]]] = {}
 
     def at(self, step: int) -> tuple[list[int], list[View]]:
-        since, self._asked = time.monotonic() - self._asked, time.monotonic()
-        making = self._waiting.pop(step) if step in self._waiting else self._begin(step, among_all=True)
-        if step + 1 < self._steps and self._seconds > LITTLE * since:
-            self._waiting[step + 1] = self._begin(step + 1, among_all=False)
-        made, self._seconds = dict[int, View](), 0.0
-        for slots, part in making.parts:
-            views, seconds = part.result()
-            made.update(zip(slots, views, strict=True))
-            self._seconds += seconds
-        return making.chosen, [made[slot] for slot in sorted(made)]
+        chosen, making = self._waiting.pop(step) if step in self._waiting else self._begin(step)
+        if step + 1 < self._steps:
+            self._waiting[step + 1] = self._begin(step + 1)
+        return chosen, making.result()
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(torch.get_num_threads())  # this thread's own number, again that of threads to come
         cv2.setNumThreads(self._cv2_threads)
 
-    def _begin(self, step: int, among_all: bool) -> "_Making":
-        """All threads take one part after the other until none is left: an equal number of clips each would take one of them half as long again."""
+    def _begin(self, step: int) -> tuple[list[int], "Future[list[View]]"]:
         chosen = self._choose(step)
         mine = parallel.share(len(chosen))
-        slots = range(mine.start, mine.stop)
-        parts = self._apart(chosen, slots) if among_all else [list(slots)]
-        return _Making(chosen, [(part, self._threads.submit(self._timed, step, chosen, part)) for part in parts])
-
-    def _timed(self, step: int, chosen: list[int], slots: list[int]) -> tuple[list[View], float]:
-        began = time.monotonic()
-        return self._make(step, chosen, slots), time.monotonic() - began
-
-
-@dataclass(frozen=True, slots=True)
-class _Making:
-    """The positions of a batch, and what is made in which of its slots."""
-
-    chosen: list[int]
-    parts: list[tuple[list[int], "Future[tuple[list[View], float]]"]]
+        return chosen, self._thread.submit(self._make, step, chosen, range(mine.start, mine.stop))
 
 
 class _InProcesses:

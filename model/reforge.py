@@ -46,10 +46,6 @@ class Reforger:
         self._hardened = (clips.rows["role"] == "hardened").to_numpy()
         self._who = [dict(zip(WHO, row, strict=True)) for row in clips.rows[list(WHO)].itertuples(index=False)] if swaps else []
 
-    def forges(self, position: int) -> bool:
-        """Whether the clip at `position` may be forged anew, which costs several times as much as reading it."""
-        return position in self._recipes
-
     def take(
         self,
         position: int,

@@ -101,7 +101,7 @@ def pretrain(
     with (
         compiled(model.backbone, settings.compile),
         torch.random.fork_rng(devices=_cuda(device)),
-        Ahead(batches.at, views.make, settings.steps, device, views.apart) as ahead,
+        Ahead(batches.at, views.make, settings.steps, device) as ahead,
     ):
         return loop.run(work, validate, progress, looked)
 
@@ -158,7 +158,7 @@ class _Fit:
         self.learning = model if self.critic is None else nn.ModuleDict({"network": model, "critic": self.critic})  # the critic is not kept
         self.batches = _Batches(train_set, settings.batch, seed)
         self.views = Views(train_set, augment, seed, pairs=settings.pairs)
-        self.ahead = Ahead(self.batches.at, self.views.make, settings.steps, self.device, self.views.apart)
+        self.ahead = Ahead(self.batches.at, self.views.make, settings.steps, self.device)
 
     def work(self, step: int) -> Mapping[str, float]:
         """Add the gradient of step `step` to the model; return its figures."""

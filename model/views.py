@@ -65,13 +65,6 @@ class Views:
             views.append(View(shown[slot][0], where))
         return views
 
-    def apart(self, chosen: Sequence[int], slots: Sequence[int]) -> list[list[int]]:
-        """`slots` of a batch by what is made of one real clip: a pair shares its draws, and what is degraded before it is forged. The costliest first."""
-        leader, found = self._leaders(chosen), dict[int, list[int]]()
-        for slot in slots:
-            found.setdefault(leader[slot], []).append(slot)
-        return sorted(found.values(), key=lambda part: sum(self._reforger.forges(chosen[slot]) for slot in part), reverse=True)
-
     def _show(self, step: int, slot: int, leader: int, position: int, spoilt: "_Spoilt", poor: bool) -> tuple[Tensor, bool]:
         """The clip at `position`, drawn for `slot` and augmented as `leader` is, and whether, a real one and with `poor`, it was degraded first."""
         rng = np.random.default_rng([self._seed, step, DATA, slot])

@@ -1,10 +1,11 @@
-"""What a step is shown does not depend on who made it: threads, or processes as beside a GPU; and what goes wrong there is told here."""
+"""What a step is shown does not depend on who made it: a thread, or processes as beside a GPU; and what goes wrong there is told here."""
 
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,30 +40,48 @@ def choose(step: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("single", "first"), [(True, 0), (False, 3)])
-def test_processes_show_the_very_pixels_that_threads_show(single: bool, first: int) -> None:
+def test_processes_show_the_very_pixels_that_a_thread_shows(single: bool, first: int) -> None:
     views = Views(toy_clips(20, lengths=(3, 2)), AUGMENT, 4, single=single, pairs=True, grid=4 if single else 0)
-    with Ahead(choose, views.make, 6, CPU, views.apart) as threads, Ahead(choose, views.make, 6, GPU) as processes:
+    with Ahead(choose, views.make, 6, CPU) as thread, Ahead(choose, views.make, 6, GPU) as processes:
         for step in range(first, 6):
-            (chosen, shown), (also, made) = threads.at(step), processes.at(step)
+            (chosen, shown), (also, made) = thread.at(step), processes.at(step)
             assert chosen == also == choose(step) and len(shown) == len(made) == 7
             for one, other in zip(shown, made, strict=True):
                 assert torch.equal(one.frames, other.frames) and (one.where is None) == (other.where is None)
                 assert one.where is None or other.where is None or torch.equal(one.where, other.where)
 
 
-def test_a_training_that_processes_feed_ends_with_the_weights_of_one_that_threads_feed(tmp_path, monkeypatch):
+def test_a_training_that_processes_feed_ends_with_the_weights_of_one_that_a_thread_feeds(tmp_path, monkeypatch):
     def trained(folder, device):
-        monkeypatch.setattr(training, "Ahead", lambda choose, make, steps, _, apart: Ahead(choose, make, steps, device, apart))
+        monkeypatch.setattr(training, "Ahead", lambda choose, make, steps, _: Ahead(choose, make, steps, device))
         model = small_model(1)
         pretrain(model, toy_clips(20, lengths=(3, 2)), toy_clips(8, seed=9), PHASE1, 3, folder, augment=AUGMENT)
         return model
 
-    assert same(trained(tmp_path / "threads", CPU), trained(tmp_path / "processes", GPU))
+    assert same(trained(tmp_path / "thread", CPU), trained(tmp_path / "processes", GPU))
 
 
 def blank(step: int, chosen: list[int], slots: range) -> list[View]:
     """What another process can be told to make: it finds this by its name."""
     return [View(torch.full((1, 3, 2, 2), float(step)), None) for _ in slots]
+
+
+def test_a_thread_makes_the_next_batch_while_the_network_works_and_none_after_the_last() -> None:
+    begun, next_one, asked = threading.Event(), threading.Event(), list[int]()
+
+    def choose_and_tell(step: int) -> list[int]:
+        asked.append(step)
+        return choose(step)
+
+    def make(step: int, chosen: list[int], slots: range) -> list[View]:
+        (begun if step == 0 else next_one).set()
+        return blank(step, chosen, slots)
+
+    with Ahead(choose_and_tell, make, 2, CPU) as given:
+        given.at(0)
+        assert begun.is_set() and next_one.wait(60), "nobody asked for it yet"
+        assert float(given.at(1)[1][0].frames.mean()) == 1
+    assert asked == [0, 1]
 
 
 def damaged(step: int, chosen: list[int], slots: range) -> list[View]:

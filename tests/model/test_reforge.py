@@ -52,12 +52,6 @@ def test_what_training_is_shown_is_forged_anew_as_often_as_the_settings_say(clip
     assert torch.equal(one, other) == (chance == 0), "a seam in one place would be learned by heart"
 
 
-def test_what_costs_most_is_begun_first(clips: list[Clip]) -> None:
-    """A thread that begins a forgery when the others have nothing left is waited for."""
-    views = Views(memory(clips, fake_of("portrait"), fake_of("self_blend", source="b")), AugmentSettings(reforge=1.0), 1, pairs=True)
-    assert views.apart([0, 2, 1, 3], range(4)) == [[2, 3], [0, 1]]
-
-
 def test_one_frame_is_forged_alone(clips: list[Clip]) -> None:
     reforger = Reforger(memory(clips, fake_of("landmark_swap", donor="b")), 1.0)
     found = reforger.take(2, np.random.default_rng(3), single=True)

@@ -50,13 +50,6 @@ def test_a_pair_loses_its_colours_together(clips: MemoryClips) -> None:
     assert seen == {True, False}
 
 
-def test_what_shares_work_is_told_as_one_part(clips: MemoryClips) -> None:
-    chosen = [STRANGER, FAKE, REAL, STRANGER]
-    assert Views(clips, ALL, 1, pairs=True).apart(chosen, range(4)) == [[0], [1, 2], [3]]
-    assert Views(clips, ALL, 1, pairs=True).apart(chosen, range(2, 4)) == [[2], [3]]
-    assert Views(clips, ALL, 1).apart(chosen, range(4)) == [[0], [1], [2], [3]]
-
-
 def test_without_pairs_each_is_drawn_for_itself(clips: MemoryClips) -> None:
     real, fake, _ = Views(clips, ALL, 1).make(0, [REAL, FAKE, STRANGER], [0, 1, 2])
     assert (fake.frames - real.frames)[..., 24:].abs().mean() > 0.01 and fake.where is None
