@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import DataError, in_one_line
-from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sync_folder
+from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sha256_file, sync_folder
 from workspace.objectstore import client, is_s3, list_prefix, split_url
 from workspace.settings import FeedbackSettings, Settings
 
@@ -72,14 +72,14 @@ class MediaStore:
         self._clients: dict[bool, Any] = {}
 
     def put(self, path: Path, sha256: str) -> None:
-        """Keep a copy of the file; durable when this returns. Again is harmless."""
+        """Keep a copy of the file; durable when this returns. Again is harmless, and heals one on this disk that was damaged since."""
         if self.url:
             with self._asked(sha256):
                 if not self._in_bucket(sha256):
                     self._s3().upload_file(str(path), *self._key(sha256))
             return
         kept = self._path(sha256)
-        if kept.exists():
+        if kept.exists() and sha256_file(kept) == sha256:
             return
         private_folder(kept.parent)
         with atomic_file(kept, "wb") as handle, open(path, "rb") as source:

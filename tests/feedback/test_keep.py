@@ -47,6 +47,18 @@ def test_what_is_put_is_there_whole_until_it_is_deleted(store: MediaStore, tmp_p
         pass
 
 
+def test_a_file_that_was_damaged_on_the_disk_is_whole_again_once_it_is_sent_again(tmp_path: Path) -> None:
+    """It was kept as it was for ever: whoever sent the media again had the damaged ones judged."""
+    store = MediaStore(tmp_path, write_settings(tmp_path))
+    (tmp_path / "sent").write_bytes(CONTENT)
+    store.put(tmp_path / "sent", SHA256)
+    with store.local(SHA256) as path:
+        path.chmod(0o600)
+        path.write_bytes(CONTENT[::-1])
+        store.put(tmp_path / "sent", SHA256)
+        assert path.read_bytes() == CONTENT
+
+
 def test_a_name_that_is_no_hash_never_reaches_the_store(store: MediaStore) -> None:
     for name in ("../../etc/passwd", "a" * 63, "A" * 64, "", "g" * 64):
         for ask in (store.has, store.delete, store.derived):

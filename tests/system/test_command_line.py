@@ -211,6 +211,24 @@ def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
         assert "mistake in Vigil" not in done.stderr and words[1] in done.stderr and "Next:" in done.stderr
 
 
+def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: Path) -> None:
+    """`vigil ingest` asked for another path, and the one that was named was right."""
+    vigil("init", "w", "--profile", "demo", cwd=tmp_path)
+    bounds = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []  # root may write anywhere
+    if bounds and subprocess.run([*bounds, "true"], capture_output=True).returncode != 0:
+        pytest.skip("root cannot be kept from writing here: no setpriv")
+    (tmp_path / "w" / ".vigil").chmod(0o500)
+    try:
+        done = subprocess.run(
+            [*bounds, sys.executable, "-m", "vigil", "ingest", "w/params.yaml", "-w", "w"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        (tmp_path / "w" / ".vigil").chmod(0o700)
+    first, why, then = done.stderr.splitlines()
+    assert done.returncode == 1 and first.startswith("Cannot use ") and ".vigil" in first and why == "  Why:  Permission denied"
+    assert then == "  Next: Let this user read, write and delete there, and run the same command again; nothing that was finished is lost."
+
+
 def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
     """The account of what went wrong could not be written either, and its traceback was all that was said. A copy that found no room was called unreadable."""
     root = tmp_path / "w"
