@@ -273,10 +273,12 @@ def _unusable(shown_url: str, problem: SQLAlchemyError) -> VigilError:
     why = _said(problem)
     if _is_damage(problem):
         return damaged(f"{shown_url}: {why}")
+    closed = isinstance(problem, DBAPIError) and sqlite.is_closed(problem)
+    look = "this user may read and write that file and its folder" if closed else f"it runs and that {URL_VARIABLE} or feedback.database_url names it"
     return WorkspaceError(
         f"Cannot use the database {shown_url}. Nothing was changed.",
         why=why,
-        next_step=f"Check that it runs and that {URL_VARIABLE} or feedback.database_url names it.",
+        next_step=f"Check that {look}.",
     )
 
 

@@ -15,6 +15,7 @@ LOG = logging.getLogger("vigil.database")
 EMPTY_MILLISECONDS = 2000
 UNREADABLE = "Could not decode"  # of bytes that are no text
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+CLOSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 
 def open_engine(url: str, busy_seconds: int) -> Engine:
@@ -46,6 +47,11 @@ def is_damage(problem: DBAPIError) -> bool:
     """Whether something in the file cannot be read, or a table is gone; the driver calls some of it an OperationalError, as where the file is busy."""
     code = getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF
     return code in DAMAGE or str(problem.orig).startswith(("no such table", UNREADABLE))
+
+
+def is_closed(problem: DBAPIError) -> bool:
+    """Whether the file, or one beside it, may not be opened or written by this user."""
+    return getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF in CLOSED
 
 
 def empty_log(engine: Engine, busy_seconds: int) -> None:

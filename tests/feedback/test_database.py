@@ -113,6 +113,13 @@ def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -
     assert "hunter2" not in str(problem.value) and "127.0.0.1:1" in str(problem.value)
 
 
+def test_a_file_that_may_not_be_opened_is_not_asked_to_run(tmp_path: Path) -> None:
+    (tmp_path / "feedback.db").mkdir()  # what SQLite may not open, as root too
+    with pytest.raises(WorkspaceError, match="unable to open database file") as problem:
+        Database(tmp_path, write_settings(tmp_path))
+    assert "Nothing was changed" in problem.value.what and problem.value.next_step == "Check that this user may read and write that file and its folder."
+
+
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_postgresql_that_does_not_keep_every_letter_is_refused(encoding: str, tmp_path: Path) -> None:
     """The first was called a mistake in Vigil, the second failed when somebody wrote a name that it has no letters for."""
