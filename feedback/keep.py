@@ -79,8 +79,9 @@ class MediaStore:
                     self._s3().upload_file(str(path), *self._key(sha256))
             return
         kept = self._path(sha256)
-        if kept.exists() and sha256_file(kept) == sha256:
-            return
+        with suppress(OSError):  # not there, gone in this moment, or not to be read any more
+            if sha256_file(kept) == sha256:
+                return
         private_folder(kept.parent)
         with atomic_file(kept, "wb") as handle, open(path, "rb") as source:
             shutil.copyfileobj(source, handle, CHUNK_BYTES)
