@@ -24,6 +24,7 @@ from model.shipped import STARTER, has_starter
 from tests.feedback.conftest import PATIENCE_SECONDS, Make, Service, ask, model_sha256, running, wait_for
 from tests.feedback.test_console_pages import logged_in
 from tests.feedback.test_service import is_problem
+from tests.system.world import words_of
 from vigil.reading import model_rows
 from workspace import registry
 from workspace.errors import ModelFileError
@@ -347,7 +348,7 @@ def registry_asked(service: Service) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(service.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            found += [child] if "feedback.champion" in child.cmdline() else []
+            found += [child] if "feedback.champion" in words_of(child) else []
     return found
 
 

@@ -18,6 +18,7 @@ from feedback.serving import golden_clip
 from model.inference import Engine
 from tests.feedback.conftest import command, environment, model_sha256, running, wait_for
 from tests.feedback.test_service import is_problem
+from tests.system.world import words_of
 from workspace.settings import Settings
 
 
@@ -94,7 +95,7 @@ def test_a_service_that_is_not_ready_in_time_is_not_promoted(
     hurried = settings.model_copy(update={"serve": settings.serve.model_copy(update={"ready_timeout_seconds": 1})})
     found = flows.probe.probe_model(root, hurried, models[0])
     assert not found.passed and "not ready after 1 s" in found.reason
-    assert not [one for one in psutil.Process().children() if "feedback.serve" in one.cmdline()], "it was ended"
+    assert not [one for one in psutil.Process().children() if "feedback.serve" in words_of(one)], "it was ended"
 
 
 @pytest.mark.parametrize("how", ["dies", "hangs"])
@@ -104,7 +105,7 @@ def test_a_service_that_dies_or_hangs_while_it_is_asked_holds_and_says_so(
     """Before, the error left the flow, and every later run met it again: the cycle could never end."""
 
     def spoiled(client: httpx.Client, *_: object) -> None:
-        (served,) = [one for one in psutil.Process().children() if "feedback.serve" in one.cmdline()]
+        (served,) = [one for one in psutil.Process().children() if "feedback.serve" in words_of(one)]
         served.send_signal(signal.SIGKILL if how == "dies" else signal.SIGSTOP)
         try:
             client.get("/readyz", timeout=2.0)
@@ -121,7 +122,7 @@ def test_ctrl_c_reaches_the_flow_and_not_its_probe(root: Path, models: tuple[Pat
     """A terminal sends it to the whole group: the service ended as it should, and the week was held because its model had not answered."""
 
     def alone(*_: object) -> flows.probe.ProbeResult:
-        (served,) = [one for one in psutil.Process().children() if "feedback.serve" in one.cmdline()]
+        (served,) = [one for one in psutil.Process().children() if "feedback.serve" in words_of(one)]
         assert os.getpgid(served.pid) != os.getpgid(0)
         return flows.probe.ProbeResult(False, "seen")
 

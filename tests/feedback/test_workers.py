@@ -21,6 +21,7 @@ from model.inference import LEARNED
 from tests.feedback.buckets import s3_server
 from tests.feedback.conftest import Service, running, wait_for
 from tests.feedback.world import open_to_others
+from tests.system.world import words_of
 from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.files import sha256_bytes
 
@@ -29,7 +30,7 @@ def processes(service: Service) -> dict[str, psutil.Process]:
     """The service's children by their module."""
     found = {}
     for child in psutil.Process(service.process.pid).children(recursive=True):
-        words = child.cmdline()
+        words = words_of(child)
         for name in ("worker", "explainer", "decoding"):
             if f"feedback.work.{name}" in words:
                 found[name] = child
@@ -110,7 +111,7 @@ def new_reader(service: Service, known: set[int]) -> int | None:
     """A process that opens media and was not known before."""
     for child in psutil.Process(service.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if child.pid not in known and "feedback.work.decoding" in child.cmdline():
+            if child.pid not in known and "feedback.work.decoding" in words_of(child):
                 return child.pid
     return None
 

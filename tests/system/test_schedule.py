@@ -15,7 +15,7 @@ import pytest
 from benchmarks.kills import leftovers, running_stage
 from flows.schedule import cron_line
 from media.synthetic import make_sample_media
-from tests.system.world import quick_workspace, vigil
+from tests.system.world import quick_workspace, vigil, words_of
 from vigil.opening import open_workspace
 from workspace.registry import find_running, open_registry
 from workspace.settings import ScheduleSettings, load_settings
@@ -104,7 +104,7 @@ def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         _wait_until_served(process.stdout.readline()) if polls else process.stdout.readline()
-        (server,) = [child for child in psutil.Process(process.pid).children() if {"prefect", "server", "start"} <= {*child.cmdline()}]
+        (server,) = [child for child in psutil.Process(process.pid).children() if {"prefect", "server", "start"} <= {*words_of(child)}]
         server.kill()
         _, said = process.communicate(timeout=120)
     assert process.returncode == 1 and "Prefect's server ended" in said and f"its process {server.pid} ended with -9" in said, said

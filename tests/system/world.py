@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 
 # Every gate still runs and still reads its numbers; these bounds let a network of a few steps pass them.
@@ -61,6 +62,14 @@ def vigil(*words: Any, cwd: Path | None = None, check: bool = True, timeout: flo
         f"vigil {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
     )
     return done
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process, empty of one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return []
 
 
 def key_of(root: Path, user_name: str, role: str) -> dict[str, str]:
