@@ -1,7 +1,6 @@
 """Which model answers: the champion by the registry's alias, followed while requests run."""
 
 import asyncio
-import contextlib
 import html
 import random
 import shutil
@@ -345,11 +344,7 @@ def models_shown(service: Service) -> str:
 
 def registry_asked(service: Service) -> list[psutil.Process]:
     """The processes in which the service asks the registry which model leads."""
-    found = []
-    for child in psutil.Process(service.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += [child] if "feedback.champion" in words_of(child) else []
-    return found
+    return [child for child in psutil.Process(service.process.pid).children(recursive=True) if "feedback.champion" in words_of(child)]
 
 
 @pytest.mark.parametrize("module", ["feedback.api.app", "feedback.work.worker", "feedback.handover", "feedback.champion"])

@@ -110,9 +110,8 @@ def test_an_explanation_whose_reader_somebody_ends_may_be_asked_for_again(shared
 def new_reader(service: Service, known: set[int]) -> int | None:
     """A process that opens media and was not known before."""
     for child in psutil.Process(service.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.pid not in known and "feedback.work.decoding" in words_of(child):
-                return child.pid
+        if child.pid not in known and "feedback.work.decoding" in words_of(child):
+            return child.pid
     return None
 
 

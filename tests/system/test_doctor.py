@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.kills import Round, environment, leftovers, strike
-from tests.system.world import copy_workspace, events, vigil, words_of
+from tests.system.world import copy_workspace, events, vigil
 from tests.workspace.worlds import start_python, wait_until
 from vigil.opening import open_workspace
 from workspace.lease import lease_holder
@@ -96,7 +96,7 @@ def test_ctrl_c_while_prefects_server_starts_pauses_the_doctor(tmp_path: Path) -
 
     def serves() -> bool:
         with suppress(psutil.Error):  # a child that ends while it is looked at
-            return any("uvicorn" in words_of(one) for one in psutil.Process(doctor.pid).children())
+            return any("uvicorn" in one.cmdline() for one in psutil.Process(doctor.pid).children())
         return False
 
     wait_until(serves, 120)
