@@ -96,9 +96,12 @@ def test_the_image_installs_by_hash_runs_as_nobody_special_and_holds_what_is_nee
     assert lines[0] == "FROM python:3.11-slim" and "STOPSIGNAL SIGTERM" in lines
     installs = [part for line in lines for part in line.split("&&") if "pip install" in part and "--editable" not in part]
     assert len(installs) == 2 and all("--require-hashes" in part for part in installs)
+    assert "--compile-bytecode" in installs[1]
+    (compiled,) = [part.split() for line in lines for part in line.split("&&") if "compileall" in part]
     assert lines.index("USER vigil") > max(index for index, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
     copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
     assert {"vigil", "flows", "pipelines", "model", "media", "workspace", "feedback", "params.yaml", "dvc.yaml", "pyproject.toml"} <= copied
+    assert {name for name in copied if (project_root() / name).is_dir()} <= set(compiled), "what may not be written there is compiled at every start"
     ignored = (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
     for name in copied:
         assert (project_root() / name).exists(), f"{name} is copied and does not exist"

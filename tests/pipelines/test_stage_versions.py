@@ -8,6 +8,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def imported(tree: ast.AST) -> Iterator[str]:
         yield from (name for name in names if name.split(".")[0] in ROOMS and module_path(name))
 
 
+@cache
+def read(path: Path) -> tuple[str, list[str]]:
+    """What a file means, and the modules of ours that it names; most stages share most files."""
+    source = path.read_text(encoding="utf-8")
+    return meaning(source), list(imported(ast.parse(source)))
+
+
 def meaning(source: str) -> str:
     """The code without comments, layout and docstrings."""
     tree = ast.parse(source)
@@ -56,9 +64,8 @@ def code_of(stage: str) -> str:
         path = module_path(name)
         if name in found or path is None:
             continue
-        source = path.read_text(encoding="utf-8")
-        found[name] = meaning(source)
-        waiting += imported(ast.parse(source))
+        found[name], named = read(path)
+        waiting += named
     return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:16]
 
 
