@@ -14,7 +14,7 @@ from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, w
 from workspace.cycle import Cycle
 from workspace.files import read_json
 
-SETTINGS = demo_settings({"gates": {"min_slice": 10}})
+SETTINGS = demo_settings({"gates": {"min_slice": 10}, "budget": {"attack_clips": 10}})
 SECOND = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W47.1")
 
 

@@ -329,6 +329,7 @@ def test_a_model_that_passed_and_was_held_by_the_probe_is_not_asked_to_run_again
 def test_more_media_alone_do_not_bring_back_what_a_person_has_to_accept() -> None:
     verdict = {"results": [{"gate": "accuracy: AUC", "verdict": "undecided"}]}
     assert "vigil batches accept" in next_step("held", verdict) and "judges these again" in next_step("held", verdict, deferred=True)
+    assert "budget.evaluation_clips_per_slice" in next_step("held", verdict), "media beyond what is drawn would decide nothing"
 
 
 def test_a_model_that_was_rolled_back_or_followed_is_not_said_to_serve(tmp_path: Path) -> None:

@@ -39,6 +39,21 @@ class Settings(Block):
             lambda budget, gates: budget.evaluation_clips_per_slice >= max(gates.min_slice, gates.min_per_class),
             "budget.evaluation_clips_per_slice is below gates.min_slice or gates.min_per_class: so few are drawn that these gates could never decide",
         ),
+        Rule(
+            ("budget", "gates"),
+            lambda budget, gates: budget.evaluation_clips_per_slice >= gates.min_people,
+            "budget.evaluation_clips_per_slice is below gates.min_people: of so many people no videos are drawn, and the gates could never decide",
+        ),
+        Rule(
+            ("budget", "gates"),
+            lambda budget, gates: 2 * (budget.attack_clips // 2) >= gates.min_slice,  # as many real ones as fakes
+            "budget.attack_clips is below gates.min_slice: so few are attacked that the gate robustness could never decide",
+        ),
+        Rule(
+            ("drift", "gates"),
+            lambda drift, gates: drift.max_samples >= gates.min_slice,
+            "drift.max_samples is below gates.min_slice: so few known videos are drawn that the gate label noise could never decide",
+        ),
     )
 
     format: int = Field(FORMAT, ge=FORMAT, le=FORMAT, description="Of the workspace; `vigil upgrade` raises it, nobody else.")
