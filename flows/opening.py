@@ -16,6 +16,7 @@ from workspace.errors import FEW, ModelFileError, SettingsError
 from workspace.files import atomic_file, read_json, write_json
 from workspace.journal import Event, Journal
 from workspace.modelfiles import CARD, is_as_promoted, verify_promoted
+from workspace.revisions import tagged_cycles
 from workspace.settings import Settings
 from workspace.state import CHAMPION_CHANGED, IMPORTED, Champion, anchor, champion, cycles, decided, promoted
 
@@ -145,7 +146,7 @@ def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan,
     if not plan.regardless and not any(_teaches(root, batch) for batch in judged if batch not in plan.deferred):
         judged = tuple(batch for batch in judged if batch not in plan.deferred)  # there is nothing beside which to judge them again
     cycle = Cycle(
-        cycle=next_cycle_id(journal.events(), week),
+        cycle=next_cycle_id(journal.events(), week, tagged_cycles(root)),
         batches=tuple(sorted({*judged, *plan.accepted})),
         judged=judged,
         vouched=tuple(batch for batch in plan.vouched if batch in judged),

@@ -210,11 +210,11 @@ def cycle_id(week: str, number: int) -> str:
     return made
 
 
-def next_cycle_id(events: Iterable[Event], week: str) -> str:
-    """The first free id of a week: one above every cycle of that week in the journal."""
+def next_cycle_id(events: Iterable[Event], week: str, tagged: Iterable[str] = ()) -> str:
+    """The first free id of a week: one above every cycle of that week in the journal, and above those `tagged`: a clone of an old tag has later ones, too."""
     taken = [0]
-    for event in events:
-        match = CYCLE_ID.fullmatch(str(event.get("cycle", ""))) if event.kind == "cycle_opened" else None
+    for name in (*(str(event.get("cycle", "")) for event in events if event.kind == "cycle_opened"), *tagged):
+        match = CYCLE_ID.fullmatch(name)
         if match and match["week"] == week:
             taken.append(int(match["running"]))
     return cycle_id(week, max(taken) + 1)

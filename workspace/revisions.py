@@ -87,3 +87,8 @@ def refuse_cut_short(root: Path) -> None:
     """Raises WorkspaceError where the journal lacks what was committed: the next decision's commit would take it out for good."""
     if lacking := cut_short(root):
         raise WorkspaceError("Nothing was run: the journal lacks decisions that were committed.", why=lacking, next_step=f"In {root}: {PUT_BACK}.")
+
+
+def tagged_cycles(root: Path) -> list[str]:
+    """The cycles that git has a tag of, also those that another copy of the workspace ran; none where there is no git."""
+    return [tag.removeprefix("vigil/") for tag in git(root, "tag", "-l", "vigil/*", check=False).splitlines()]

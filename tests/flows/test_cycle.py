@@ -12,6 +12,7 @@ import pytest
 
 from feedback.erasing import Erasing
 from feedback.learned import FOLDER
+from flows.closing import finish_commit
 from flows.cycle import _one_cycle, conclude, keep_candidate, settle_batches
 from flows.health import examine
 from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
@@ -36,21 +37,39 @@ from workspace.lease import lease
 from workspace.manifest import read_manifest
 from workspace.promotion import bootstrap, override, promote
 from workspace.remote import verify
+from workspace.revisions import git
 from workspace.settings import Settings, SourceSettings, load_settings
 from workspace.state import Decision, batch_states, cycles
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 
 
-def open_with(root: Path, success: dict[str, bool]) -> Journal:
+def open_with(root: Path, success: dict[str, bool], week: str = "") -> Journal:
     """A workspace in which each batch has come in and been checked, and the cycle that is opened on them."""
     journal = Journal(root)
     for batch, passed in success.items():
         journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
         row = {"name": "media decode", "success": passed, "observed": 0.1, "limit": 0.9, "reasons": {"empty file": 1, "truncated or corrupt": 3}}
         write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": passed, "expectations": [row]})
-    open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), Start("person", "a person asked"))
+    open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), Start("person", "a person asked", week))
     return journal
+
+
+def test_a_cycle_of_a_clone_of_an_old_tag_ends_in_a_commit_and_a_tag_of_its_own(tmp_path: Path) -> None:
+    """A clone has the tags of what came later, too: its next cycle took such a one's name, counted as committed, and stayed in no commit."""
+    open_workspace(tmp_path / "w", "demo")
+
+    def end_one(root: Path, batch: str) -> str:
+        journal = open_with(root, {batch: False}, "2026-W48")
+        journal.append("cycle_closed", cycle=read_cycle(root).cycle, outcome="held", reason="data checks", verdict_sha256="")
+        return finish_commit(root)
+
+    first, second = (end_one(tmp_path / "w", batch) for batch in ("one", "two"))
+    old = tmp_path / "old"
+    git(tmp_path, "clone", "-q", "-b", first, str(tmp_path / "w"), str(old))
+    made = end_one(old, "three")
+    assert (first, second, made) == ("vigil/2026-W48.1", "vigil/2026-W48.2", "vigil/2026-W48.3")
+    assert git(old, "show", f"{made}:journal.jsonl") == (old / "journal.jsonl").read_text().strip()
 
 
 def test_a_refused_batch_is_not_counted_as_learned_when_a_person_accepts_it_later(tmp_path: Path) -> None:
