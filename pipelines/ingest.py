@@ -350,9 +350,17 @@ def _write_batch(
 
 
 def unjournalled(root: Path) -> list[str]:
-    """The batches that nobody heard of: a kill between the rename and the journal's line left them whole."""
+    """The batches that nobody heard of: a kill between the rename and the journal's line left them whole. A person's copy of a batch is none."""
     told = batch_states(Journal(root).events())
-    return [manifest.parent.name for manifest in manifests(root) if manifest.parent.name not in told]
+    return [manifest.parent.name for manifest in manifests(root) if manifest.parent.name not in told and not _is_copy(manifest.parent)]
+
+
+def _is_copy(folder: Path) -> bool:
+    """Whether the rows in a batch's folder are those of another batch."""
+    try:
+        return {*read_manifest(folder)["batch"]} != {folder.name}
+    except DataError:
+        return False  # who takes it in says what is wrong with it
 
 
 def journal_unjournalled(root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -371,6 +372,25 @@ def test_a_cycle_at_work_is_no_fault_and_one_that_nobody_runs_is(tmp_path: Path)
     assert "running   2026-W01.1, by process" in page and "begun and not finished" not in page and "vigil retrain" not in page
     ok, found, page = seen("ingest")
     assert not ok and found == "2026-W01.1 was begun and not finished" and "begun and not finished" in page
+
+
+def test_a_persons_copy_of_a_batch_is_no_batch_that_a_killed_ingest_left(tmp_path: Path) -> None:
+    """What had been dropped was judged again so, by nobody's decision, and its rows named the batch it was copied from: assembling failed in every cycle."""
+    root, media = tmp_path / "w", tmp_path / "media" / "real"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    media.mkdir(parents=True)
+    cv2.imwrite(str(media / "a.png"), np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    source = SourceSettings(name="press", path=str(media.parent))
+    ingest_sources(root, settings, [source])
+    (batch,) = batch_states(Journal(root).events())
+    set_batch_state(root, batch, "dropped", who="ana", why="consent withdrawn")
+    for name in (f"{batch}.bak", f"{batch} (copy)"):
+        shutil.copytree(root / "data" / "raw" / batch, root / "data" / "raw" / name)
+    assert would_run(root, settings).reasons == ()
+    assert all(row["ok"] for row in examine(root, settings) if row["check"] == "left behind")
+    ingest_sources(root, settings, [source])
+    assert [*batch_states(Journal(root).events())] == [batch]
 
 
 def test_a_batch_that_a_killed_ingest_left_whole_is_seen_by_everybody_and_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
