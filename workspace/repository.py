@@ -42,8 +42,8 @@ IGNORED = [
     "/mlruns/",
 ]
 COMMITTED = (
-    "params.yaml", "dvc.yaml", "dvc.lock", "batches.yaml", "cycle.yaml", "journal.jsonl", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
-    "data/raw/*.dvc", "models/*.dvc", "reports/validate/*.json", "reports/evaluation.json", "reports/verdict.json",
+    "params.yaml", "dvc.yaml", "dvc.lock", "batches.yaml", "cycle.yaml", "journal.jsonl", ".gitignore", ".gitattributes", ".dvcignore", ".dvc/config",
+    ".dvc/.gitignore", "data/raw/*.dvc", "models/*.dvc", "reports/validate/*.json", "reports/evaluation.json", "reports/verdict.json",
     "reports/continual.json", "reports/decay.json",
     "data/.gitignore", "data/*/.gitignore", "build/.gitignore", "reports/.gitignore", "models/.gitignore",
 )  # fmt: skip
@@ -59,6 +59,8 @@ def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> N
     (root / ".dvcignore").touch()
     set_remote(root, remote_url, s3_endpoint_url)
     (root / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
+    if not (attributes := root / ".gitattributes").exists():
+        attributes.write_text("* -text\n", encoding="utf-8")  # a person's git, which makes a clone, would end lines as Windows does: hashes are over bytes
     commit(root, "Open a Vigil workspace")
 
 
@@ -105,15 +107,17 @@ def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
 
 
 def commit(root: Path, message: str, tag: str = "") -> str:
-    """Commit exactly the workspace's own files, if any changed, and move to the tag; returns the commit's hash."""
+    """Commit exactly the workspace's own files, if any changed, and move to the tag; returns the commit's hash. What a person has staged stays so."""
     present = [path for pattern in COMMITTED for path in sorted(root.glob(pattern))]
     names = [str(path.relative_to(root)) for path in present]
     git(root, "add", "-A", "-f", "--", *names)
-    tracked_gone = [name for name in git(root, "ls-files", "--deleted").splitlines() if name.endswith((".dvc", ".json"))]
+    gone = git(root, "diff", "--name-only", "--no-renames", "--diff-filter=D", "HEAD", check=False)  # there is no HEAD yet at the first commit
+    tracked_gone = [name for name in gone.splitlines() if name.endswith((".dvc", ".json")) and not (root / name).exists()]
     if tracked_gone:
-        git(root, "rm", "-q", "--cached", "--", *tracked_gone)
-    if git(root, "diff", "--cached", "--name-only"):
-        git(root, "commit", "-q", "--no-verify", "-m", message)
+        git(root, "rm", "-q", "--cached", "--ignore-unmatch", "--", *tracked_gone)  # a commit that was killed has done so
+    names += tracked_gone
+    if git(root, "diff", "--cached", "--name-only", "--", *names):
+        git(root, "commit", "-q", "--no-verify", "-m", message, "--", *names)
     head = git(root, "rev-parse", "HEAD")
     if tag and not git(root, "tag", "-l", tag):
         git(root, "tag", "-a", "-m", message, tag, head)

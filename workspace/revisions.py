@@ -1,6 +1,6 @@
 """Git of a workspace, called with an identity of its own, and whether its journal still has all that was committed. Knows nothing of DVC.
 
-Hooks, signing, colours and line numbers are off, so that a user's set-up cannot stop or change a cycle's commit, nor what is read from git.
+Hooks, signing, other line ends, colours and line numbers are off, so that a user's set-up cannot stop or change a cycle's commit, nor what is read from git.
 """
 
 import os
@@ -17,7 +17,7 @@ MEND_HEAD = "Its .git/HEAD is empty, as a power cut leaves it: `echo 'ref: refs/
 NEVER_COMMITTED = "If it was never opened whole, run `vigil init` again: it goes on where it stopped. Else put .git back from a backup or a clone."
 SET_UP = (
     "user.name=Vigil", "user.email=vigil@localhost", "commit.gpgsign=false", "tag.gpgsign=false", "core.hooksPath=/dev/null",
-    "color.ui=false", "column.ui=never", "grep.lineNumber=false", "grep.column=false",
+    "core.autocrlf=false", "core.safecrlf=false", "color.ui=false", "column.ui=never", "grep.lineNumber=false", "grep.column=false",
 )  # fmt: skip
 
 

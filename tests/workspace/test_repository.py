@@ -36,7 +36,7 @@ from workspace.lease import lease
 from workspace.objects import cache_of, is_cached, objects_in, to_add
 from workspace.processes import parent_token
 from workspace.repository import REMOTE, commit, delete_objects, dvc_add, init_repository, open_dvc, push, remove_stale_git_locks, reproduce, set_remote
-from workspace.revisions import git
+from workspace.revisions import cut_short, git
 from workspace.settings import load_settings
 
 HASH = "0123456789abcdef0123456789abcdef"
@@ -187,7 +187,9 @@ def test_a_persons_own_set_up_of_git_neither_stops_a_commit_nor_signs_it_nor_col
         (home / hook).write_text("#!/bin/sh\nexit 1\n")
         (home / hook).chmod(0o755)
     signs = "[commit]\ngpgsign = true\n[tag]\ngpgsign = true\n[gpg]\nprogram = /bin/false\n"
-    (home / ".gitconfig").write_text(f"[user]\nname = ann\nemail = ann@localhost\n{signs}[core]\nhooksPath = {home}\n[color]\nui = always\n")
+    (home / ".gitconfig").write_text(
+        f"[user]\nname = ann\nemail = ann@localhost\n{signs}[core]\nhooksPath = {home}\nautocrlf = true\nsafecrlf = true\n[color]\nui = always\n"
+    )
     monkeypatch.setenv("HOME", str(home))
     init_repository(root, "remote")
     (root / "params.yaml").write_text("a: 1\n")
@@ -195,6 +197,38 @@ def test_a_persons_own_set_up_of_git_neither_stops_a_commit_nor_signs_it_nor_col
     git(root, "tag", "-a", "vigil/2026-W46.1", "-m", "a cycle")
     assert git(root, "log", "-1", "--format=%H %an <%ae>") == f"{made} Vigil <vigil@localhost>"
     assert git(root, "branch") == "* main"
+
+
+def test_a_clone_that_a_persons_git_makes_has_the_journal_that_was_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where git ends lines as Windows does the clone lacked every decision, and nothing was decided in it any more."""
+    root = tmp_path / "w"
+    root.mkdir()
+    (tmp_path / ".gitconfig").write_text("[core]\nautocrlf = true\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for week in ("2026-W46", "2026-W47"):
+        Journal(root).append("week_skipped", week=week, why="nothing is new")
+    init_repository(root, "remote")
+    subprocess.run(["git", "clone", "-q", str(root), str(tmp_path / "clone")], check=True)
+    assert cut_short(tmp_path / "clone") == "" and git(tmp_path / "clone", "status", "--short") == ""
+
+
+def test_what_a_person_staged_stays_staged_and_what_is_gone_leaves_whoever_took_it_out(tmp_path: Path) -> None:
+    init_repository(tmp_path, "remote")
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    pointers = [tmp_path / "data" / "raw" / f"{name}.dvc" for name in ("one", "two", "three")]
+    for pointer in pointers[:2]:
+        pointer.write_text("outs: []\n")
+    commit(tmp_path, "two batches")
+    (tmp_path / "notes.txt").write_text("mine")
+    git(tmp_path, "add", "notes.txt")
+    git(tmp_path, "rm", "-q", "--cached", "data/raw/one.dvc")  # as a commit that was killed leaves it
+    for pointer in pointers[:2]:
+        pointer.unlink()
+    pointers[2].write_text("outs: []\n")  # of the same bytes: git would call it one of them, renamed
+    commit(tmp_path, "a cycle")
+    changed = git(tmp_path, "show", "--name-status", "--no-renames", "--format=").splitlines()
+    assert changed == ["D\tdata/raw/one.dvc", "A\tdata/raw/three.dvc", "D\tdata/raw/two.dvc"]
+    assert git(tmp_path, "diff", "--cached", "--name-only") == "notes.txt"
 
 
 @pytest.fixture(params=["around", "a:round"])  # what git is told of a folder cannot have a colon
