@@ -15,6 +15,7 @@ from workspace.quiet import set_quiet_environment
 from workspace.state import workspace_id
 
 OWNER_TAG = "vigil-workspace:"
+LOOPBACK = ("127.0.0.1", "localhost")
 AGAIN_SECONDS = 0.05  # the finaliser that a pause was lost in has ended by then
 
 
@@ -69,6 +70,15 @@ def _ask_again(lost: "sys.UnraisableHookArgs") -> None:
         timer.start()
 
 
+def _past_proxies() -> None:
+    """Have whoever asks this machine itself ask it: a proxy, which a company's shells and containers name, cannot. Safe to repeat."""
+    known = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).strip()
+    hosts = [host.strip() for host in known.split(",") if host.strip()]
+    if hosts != ["*"]:  # for everybody, which is so where it stands alone
+        known = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
+    os.environ.update(no_proxy=known, NO_PROXY=known)
+
+
 def prepare_environment(root: Path) -> None:
     """Set what Prefect, MLflow and the stages read from the environment. Call before importing any of them.
 
@@ -83,6 +93,7 @@ def prepare_environment(root: Path) -> None:
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    _past_proxies()
     if not os.environ.get("PREFECT_API_URL"):
         os.environ["PREFECT_HOME"] = str(root.resolve() / ".vigil" / "prefect")
         os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")

@@ -1,5 +1,6 @@
-"""A pause that was asked for is a pause, wherever it strikes."""
+"""A pause that was asked for is a pause, wherever it strikes; and what a person's shell has set stands in nobody's way."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,30 @@ def test_any_other_exception_that_is_dropped_is_told_as_ever() -> None:
     told = STRUCK.format(name="SIGINT").replace("signal.raise_signal(signal.SIGINT)", "raise RuntimeError('lost')").replace("60", "0.5")
     done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "RuntimeError: lost" in done.stderr
+
+
+BESIDE_PROXY = """
+import http.server, sys, threading, urllib.request
+from pathlib import Path
+from flows.environment import prepare_environment
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(204)
+        self.end_headers()
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+for _ in range(2):
+    prepare_environment(Path(sys.argv[1]))
+print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/").status, bool(urllib.request.proxy_bypass("intern")))
+"""
+
+
+@pytest.mark.parametrize("already", [{}, {"no_proxy": "intern"}, {"NO_PROXY": "intern"}, {"no_proxy": "*"}])
+def test_no_proxy_stands_between_a_cycle_and_its_own_server(tmp_path: Path, already: dict[str, str]) -> None:
+    """Prefect asked its temporary server, on this machine, through a company's proxy: a cycle ended after two minutes as a mistake in Vigil."""
+    shell = {key: value for key, value in os.environ.items() if key.lower() != "no_proxy"} | {"http_proxy": "http://127.0.0.1:9"} | already
+    command = [sys.executable, "-c", BESIDE_PROXY, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=shell, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["204", str(bool(already))], done.stderr
