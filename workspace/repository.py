@@ -141,33 +141,47 @@ def has_tag(root: Path, tag: str) -> bool:
 
 
 @contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """These variables, for the time of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
 def open_dvc(root: Path) -> Any:
-    """An open DVC repository with our interpreter first on PATH and the workspace as current folder. DVC's own state stays in the workspace."""
-    root, before, path = root.resolve(), Path.cwd(), os.environ.get("PATH", "")
+    """An open DVC repository with our interpreter first on PATH and the workspace as current folder. DVC's own state stays in the workspace.
+
+    Stages run in /bin/sh, for which their commands are written: DVC takes the shell that a user logs in with, and a service's account has none.
+    """
+    root, before = root.resolve(), Path.cwd()
     _refuse_without_git(root)
-    elsewhere, state = os.environ.get("DVC_SITE_CACHE_DIR"), root / ".vigil" / "dvc"
+    state = root / ".vigil" / "dvc"
     state.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # another user's, or on a disk that knows no modes: what does not work DVC says
         state.chmod(0o700)  # DVC opens it to everybody, and runs what it finds there
-    os.environ["DVC_SITE_CACHE_DIR"] = elsewhere or str(state)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
     os.environ["DVC_NO_ANALYTICS"] = "1"
-    os.chdir(root)
-    try:
-        from dvc.repo import Repo
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with _environment(PATH=path, SHELL="/bin/sh", DVC_SITE_CACHE_DIR=os.environ.get("DVC_SITE_CACHE_DIR") or str(state)):
+        os.chdir(root)
+        try:
+            from dvc.repo import Repo
 
-        logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
-        # It makes its questions to a remote all at once, and asks no further ones after one that failed.
-        warnings.filterwarnings("ignore", r"coroutine 'S3FileSystem\._exists' was never awaited", RuntimeWarning)
-        _write_lock_quickly()
-        _give_up_without_room()
-        with Repo(str(root)) as repo:
-            yield repo
-    finally:
-        os.chdir(before)
-        os.environ["PATH"] = path
-        if elsewhere is None:
-            del os.environ["DVC_SITE_CACHE_DIR"]
+            logging.getLogger("dvc").setLevel(logging.WARNING)  # it advises git commands that the cycle runs itself
+            # It makes its questions to a remote all at once, and asks no further ones after one that failed.
+            warnings.filterwarnings("ignore", r"coroutine 'S3FileSystem\._exists' was never awaited", RuntimeWarning)
+            _write_lock_quickly()
+            _give_up_without_room()
+            with Repo(str(root)) as repo:
+                yield repo
+        finally:
+            os.chdir(before)
 
 
 def _write_lock_quickly() -> None:

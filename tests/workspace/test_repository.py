@@ -482,6 +482,15 @@ def test_what_dvc_could_not_keep_is_not_laid_to_a_killed_process(root: Path, tmp
     assert reproduce(copy, "only") == ["only"]
 
 
+@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/of-another-machine", None])
+def test_a_stage_runs_whatever_shell_its_user_logs_in_with(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str | None) -> None:
+    """A service's account has one that refuses everybody, a container the name of one that it lacks: DVC began no stage with it."""
+    monkeypatch.delenv("SHELL", raising=False)
+    if shell:
+        monkeypatch.setenv("SHELL", shell)
+    assert reproduce(one_stage(root, tmp_path / "w"), "only") == ["only"] and os.environ.get("SHELL") == shell
+
+
 def test_ctrl_c_before_a_stage_listens_ends_it_without_a_traceback(root: Path) -> None:
     """`python -m pipelines.<stage>` imports the package first, with `-m` as the program's name."""
     code = f"import os, signal, sys; sys.argv[0] = '-m'; import pipelines; {HIT.format('SIGINT')}"
