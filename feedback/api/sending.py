@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,12 +59,12 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         _refuse_doubled(request)
         callers.upload(actor, request)
         async with _one(request, service.root, settings) as form:
-            found = (await _take(door, actor, form, policy, mode, idempotency_key))[0]
+            found = (await _take(door, await callers.by_now(request), form, policy, mode, idempotency_key))[0]  # the body may have come for hours
             name, photo = form.files[0].file_name, _is_photo(form.files[0])
         if wait is None:
             wait = IMAGE_WAIT_SECONDS if photo else 0.0
         if wait:
-            found = await until_done(door, changes, actor, found["id"], wait)
+            found = await until_done(door, changes, partial(callers.by_now, request), found, wait)
         done = found["state"] == "done"
         return json_response({**found, "file": name}, 201 if done else 202, {"Location": f"/v1/detections/{found['id']}"})
 
@@ -76,7 +77,7 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         _refuse_doubled(request)
         callers.upload(actor, request)
         async with received(request, service.root, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
-            found = await _take(door, actor, form, policy, mode, idempotency_key)
+            found = await _take(door, await callers.by_now(request), form, policy, mode, idempotency_key)
             names = [file.file_name for file in form.files]
         return json_response({"detections": [{**row, "file": name} for row, name in zip(found, names, strict=True)]}, 202)
 
