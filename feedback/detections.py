@@ -7,7 +7,7 @@ accepted upload has its verdict once, or is still queued.
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -176,19 +176,21 @@ class Detections:
         return case_id
 
     # -- being looked at --------------------------------------------------------------------------------------------------------
-    def claim(self, worker: str) -> dict[str, Any] | None:
+    def claim(self, worker: str, but: Collection[str] = ()) -> dict[str, Any] | None:
         """The oldest job that nobody works on, now this worker's for `workers.lease_seconds`; None where there is none.
 
+        `but`: what this worker has in work, of which the lease may have run out all the same, as where the clock jumps.
         A file that was tried before is looked at alone, so that one which ends its process takes no other along: it is given to a worker
         that holds nothing, which is given nothing beside it. After `workers.max_attempts` times it is finished here, without a verdict; one that
         cannot even be finished is logged, keeps no other, and comes again after a lease.
         """
+        others = DETECTIONS.c.id.not_in(but)
         with self.database.read() as connection:  # most looks find nothing: they need no write lock
-            if connection.execute(select(DETECTIONS.c.number).where(_free(now())).limit(1)).first() is None:
+            if connection.execute(select(DETECTIONS.c.number).where(_free(now()), others).limit(1)).first() is None:
                 return None
         while True:
             with self.database.write() as connection:
-                row = connection.execute(select(DETECTIONS).where(_free(now())).order_by(DETECTIONS.c.number).limit(1)).mappings().one_or_none()
+                row = connection.execute(select(DETECTIONS).where(_free(now()), others).order_by(DETECTIONS.c.number).limit(1)).mappings().one_or_none()
                 if row is None:
                     return None
                 if row["attempts"] < self.settings.workers.max_attempts:

@@ -77,6 +77,7 @@ def test_a_silent_worker_loses_its_job_and_its_late_verdict_is_not_written(line:
     line.queue.renew("slow", {job: 0.5})
     assert (line.queue.get(job) or {})["progress"] == 0.5 and line.queue.claim("other") is None
     line.let_time_pass(job)
+    assert line.queue.claim("slow", but=[job]) is None, "it works on it still"
     assert (line.queue.claim("other") or {})["id"] == job
     assert line.queue.finish(job, "slow", SAID) is None
     line.queue.renew("slow", {job: 0.9})
