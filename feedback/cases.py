@@ -70,6 +70,7 @@ class Cases:
 
         `reason` is uncertain, novel, disputed, audit, unlabelled or conflict (`said`: what contradicts each other). A dispute of an
         open case becomes its reason; one that was opened before its file was scored gets the scores; an erased case of the same file is opened anew.
+        Without a reason none is opened: '' where there is none to join.
         """
         known = connection.execute(select(CASES).where(CASES.c.sha256 == detection["sha256"])).mappings().one_or_none()
         measured = {
@@ -87,6 +88,8 @@ class Cases:
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason="disputed"))
                 audit.append(connection, "system:cases", "case.dispute", f"case:{known['id']}", {"detection": detection["id"]})
             return str(known["id"])
+        if not reason:
+            return ""
         whose = {"owner_id": detection["owner_id"], "source": detection["source"], "reason": reason, "state": "open", "said": list(said)}
         if known is not None:
             case_id = str(known["id"])

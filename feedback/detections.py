@@ -7,7 +7,7 @@ accepted upload has its verdict once, or is still queued.
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -176,25 +176,26 @@ class Detections:
         return case_id
 
     # -- being looked at --------------------------------------------------------------------------------------------------------
-    def claim(self, worker: str) -> dict[str, Any] | None:
+    def claim(self, worker: str, but: Collection[str] = ()) -> dict[str, Any] | None:
         """The oldest job that nobody works on, now this worker's for `workers.lease_seconds`; None where there is none.
 
+        `but`: what this worker has in work, of which the lease may have run out all the same, as where the clock jumps.
         A file that was tried before is looked at alone, so that one which ends its process takes no other along: it is given to a worker
-        that holds nothing, which is given nothing beside it. After `workers.max_attempts` times it is finished here, without a verdict.
+        that holds nothing, which is given nothing beside it. After `workers.max_attempts` times it is finished here, without a verdict; one that
+        cannot even be finished is logged, keeps no other, and comes again after a lease.
         """
+        others = DETECTIONS.c.id.not_in(but)
         with self.database.read() as connection:  # most looks find nothing: they need no write lock
-            if connection.execute(select(DETECTIONS.c.number).where(_free(now())).limit(1)).first() is None:
+            if connection.execute(select(DETECTIONS.c.number).where(_free(now()), others).limit(1)).first() is None:
                 return None
         while True:
             with self.database.write() as connection:
-                row = connection.execute(select(DETECTIONS).where(_free(now())).order_by(DETECTIONS.c.number).limit(1)).mappings().one_or_none()
+                row = connection.execute(select(DETECTIONS).where(_free(now()), others).order_by(DETECTIONS.c.number).limit(1)).mappings().one_or_none()
                 if row is None:
                     return None
                 if row["attempts"] < self.settings.workers.max_attempts:
                     return self._lend(connection, dict(row), worker)
-                reason = UNREADABLE.format(attempts=row["attempts"])
-                self._finish(connection, dict(row), {"verdict": "none", "p_fake": None, "reason": reason, "kind": "", "model_sha256": ""})
-                done = _one(connection, row["id"])
+                done = self._give_up(connection, dict(row))
             if done is not None:
                 self.retention.let_go(done)
 
@@ -335,11 +336,27 @@ class Detections:
         connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(state="running", attempts=row["attempts"] + 1, progress=0.0, **lease))
         return _one(connection, row["id"])
 
+    def _give_up(self, connection: Connection, row: dict[str, Any]) -> dict[str, Any] | None:
+        """Finish a job that was tried as often as may be. None where that fails: it is put off for a lease."""
+        nothing = {"verdict": "none", "p_fake": None, "reason": UNREADABLE.format(attempts=row["attempts"]), "kind": "", "model_sha256": ""}
+        lease_seconds = self.settings.workers.lease_seconds
+        try:
+            with connection.begin_nested():
+                self._finish(connection, row, nothing)
+        except Exception as problem:
+            if connection.invalidated:  # the database has gone, which says nothing about the job
+                raise
+            LOG.error("detection %s cannot be given up, and is tried again in %g s; the others go on: %r", row["id"], lease_seconds, problem)
+            put_off = {"state": "running", "lease_by": "", "lease_until": now(lease_seconds)}
+            connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == row["id"]).values(**put_off))
+            return None
+        return _one(connection, row["id"])
+
     def _finish(self, connection: Connection, row: dict[str, Any], answer: Mapping[str, Any]) -> None:
         told = {name: value for name, value in answer.items() if name not in ("case_reason", "embedding")}
         reason, case_id = str(answer.get("case_reason") or ""), row["case_id"]
         if reason or case_id:
-            case_id = self.cases.open_for(connection, row, answer, reason)
+            case_id = self.cases.open_for(connection, row, answer, reason) or None
         verdict = {name: answer.get(name) for name in ("verdict", "p_fake", "novelty", "model_sha256", "kind")}
         verdict = {name: value if value is not None or name in ("p_fake", "novelty") else "" for name, value in verdict.items()}
         done = {"state": "done", "progress": 1.0, "finished_at": now(), "lease_by": "", "lease_until": "", "answer": told, "case_id": case_id}

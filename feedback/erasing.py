@@ -129,7 +129,7 @@ class Erasing:
         """Others hold the same file: it stays, and its case goes to them; what was made of the erased uploads goes."""
         for detection_id in fresh:
             self.media.delete_derived(sha256, detection_id)
-        if case is not None:
+        if case is not None and case["state"] != "erased":
             # the upload that opened it may be the one that goes
             connection.execute(update(DETECTIONS).where(_held_by_uploads(sha256), DETECTIONS.c.case_id.is_(None)).values(case_id=case["id"]))
             if case["owner_id"] not in {other.owner_id for other in others}:

@@ -25,7 +25,7 @@ LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
 UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
 UNSURE = ".unsure"  # what a note is called after the hash
-STALE_SECONDS = 3600  # longer than any request takes
+STALE_SECONDS = 3600  # longer than anything takes but a request, see `new_part`
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
 NO_BUCKET = "NoSuchBucket"
 # said of whoever asks, not of the file: credentials that have ended, or were replaced
@@ -70,6 +70,7 @@ class MediaStore:
             if (root / folder).is_dir():  # as earlier services made them, everybody on the machine could look
                 private_folder(root / folder)
         self._clients: dict[bool, Any] = {}
+        self._coming: set[Path] = set()
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless, and heals one on this disk that was damaged since."""
@@ -157,6 +158,17 @@ class MediaStore:
         """Note a file that is to be looked at again with the leftovers: nobody could say whether it is to be kept."""
         (self.scratch() / f"{_checked(sha256)}{UNSURE}").touch()
 
+    def new_part(self) -> tuple[int, Path]:
+        """A new, open file for what is on its way in; however long that takes, it is no leftover before `drop_part`."""
+        descriptor, name = tempfile.mkstemp(dir=self.scratch(), suffix=".part")
+        self._coming.add(Path(name))
+        return descriptor, Path(name)
+
+    def drop_part(self, path: Path) -> None:
+        """Remove a file of `new_part`; one that cannot be is a leftover from now on."""
+        self._coming.discard(path)
+        path.unlink(missing_ok=True)
+
     def leftovers(self, older_than_seconds: float = STALE_SECONDS) -> list[Path]:
         """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished; and what was noted."""
         left = [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / UPLOADS).glob("media-*")]
@@ -164,7 +176,7 @@ class MediaStore:
         old = []
         for path in left:
             with suppress(FileNotFoundError):  # it was no leftover: its request has just ended
-                if time.time() - path.stat().st_mtime > older_than_seconds:
+                if path not in self._coming and time.time() - path.stat().st_mtime > older_than_seconds:
                     old.append(path)
         return old
 

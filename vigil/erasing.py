@@ -15,11 +15,15 @@ from workspace.errors import WorkspaceError
 from workspace.forgetting import refuse_absent
 from workspace.settings import Settings
 
+NO_ROW = "-"  # in place of a case's id: no row of a batch names it
 WHETHER = "whether the model of {cycle} learned from it; its training table is not here"
 
 
 def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
-    """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing."""
+    """What `erase` would take out of the workspace for this upload or sample, and which models learned from it; changes nothing.
+
+    `held_by`: so many other uploads hold the file, so the upload and its verdict are all that goes.
+    """
     from feedback.database import exists
     from feedback.learned import learned_from, not_known
     from feedback.tables import BROUGHT, CASES
@@ -27,27 +31,34 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
     from workspace.lease import lease
 
     uploads: list[dict[str, Any]] = []
-    sha256, case_id = what if SHA256.fullmatch(what) else "", ""
+    sha256, case_id, held_by = what if SHA256.fullmatch(what) else "", "", 0
     if exists(root, settings):
         with closing(Database(root, settings)) as database, database.read() as connection:
             uploads = _uploads(database, what)
             if uploads and not sha256:
                 sha256 = str(uploads[0]["sha256"])
+                held_by = sum(one["state"] != "erased" and one["id"] != what for one in _uploads(database, sha256))
                 if not str(uploads[0]["source"]).startswith(BROUGHT):  # what the service brought out of a batch goes out of all of them
-                    case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or "-")
+                    case_id = str(connection.execute(select(CASES.c.id).where(CASES.c.sha256 == sha256)).scalar_one_or_none() or NO_ROW)
     if not sha256:
         raise _unknown(root, what)
     with lease(root, "erase"):
-        page = would_forget(root, sha256, case_id)
+        page = would_forget(root, sha256, NO_ROW if held_by else case_id)
     if not (uploads or page["rows"] or page["cached_objects"] or sha256 in _samples_of(root)):
         raise _unknown(root, what)
-    return {**page, "uploads": sum(one["state"] != "erased" for one in uploads), "models": learned_from(root, [sha256])[sha256], "not_known": not_known(root)}
+    page |= {"uploads": sum(one["state"] != "erased" for one in uploads), "held_by": held_by}
+    if held_by:
+        return {**page, "kept_in": [], "near_duplicates": [], "not_here": 0, "models": [], "not_known": []}
+    return {**page, "models": learned_from(root, [sha256])[sha256], "not_known": not_known(root)}
 
 
 def render_would_erase(page: dict[str, Any]) -> str:
     """What `vigil erase --dry-run` says."""
     lines = [f"Would erase {page['sample_id'][:16]}...; nothing was changed."]
     lines += [f"  {page['uploads']} uploads to the service, each with its verdict"] if page["uploads"] else []
+    if page["held_by"]:
+        held = f"{page['held_by']} other uploads hold the same file: it stays for them, in the training data too; by its sha256 it goes for all"
+        return "\n".join([*lines, f"  {held}"])
     lines += [f"  {row['batch']}: {row['path']}, {_of_shard(row)}" for row in page["rows"]]
     lines += [f"  {made}: removed" + ("" if made.startswith("mlartifacts") else "; the next cycle makes it again") for made in page["folders"]]
     lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")

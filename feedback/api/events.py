@@ -2,16 +2,20 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from feedback.access import Actor
+from feedback.access import Actor, Forbidden
 from feedback.api.answers import dumps
 from feedback.api.caller import Door
+from feedback.api.problems import Problem
+from feedback.service import NotFound
 
 LOOK_SECONDS = 1.0  # also without a message: another process may have done the work
 HEARTBEAT_SECONDS = 15.0
 LONGEST_SECONDS = 3600.0
+Who = Callable[[], Awaitable[Actor]]  # by now: a key may be revoked, and a role taken, while its request waits
+ENDED = (Problem, Forbidden, NotFound)
 
 
 class Changes:
@@ -39,25 +43,34 @@ class Changes:
                 del self._waiting[detection_id]
 
 
-async def until_done(door: Door, changes: Changes, actor: Actor, detection_id: str, seconds: float) -> dict[str, Any]:
-    """The detection once it has its verdict, or as it is after so long."""
+async def until_done(door: Door, changes: Changes, who: Who, found: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The detection once it has its verdict, or as it is after so long; as it was `found` last by who may not see it any more."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
-        found: dict[str, Any] = await door.look(door.service.detection, actor, detection_id)
+        try:
+            found = await door.look(door.service.detection, await who(), found["id"])
+        except ENDED:
+            return found
         left = deadline - loop.time()
         if found["state"] in ("done", "erased") or left <= 0:
             return found
-        await changes.wait(detection_id, min(left, LOOK_SECONDS))
+        await changes.wait(found["id"], min(left, LOOK_SECONDS))
 
 
-async def progress(door: Door, changes: Changes, actor: Actor, detection_id: str) -> AsyncIterator[bytes]:
-    """Server-sent events: `progress` while it is looked at, `done` with the whole detection at the end, a comment when nothing happens."""
+async def progress(door: Door, changes: Changes, who: Who, detection_id: str) -> AsyncIterator[bytes]:
+    """Server-sent events: `progress` while it is looked at, `done` with the whole detection at the end, a comment when nothing happens.
+
+    They end with the right to see it.
+    """
     loop = asyncio.get_running_loop()
     started = silent = loop.time()
     told: tuple[Any, ...] = ()
     while loop.time() - started < LONGEST_SECONDS:
-        found = await door.look(door.service.detection, actor, detection_id)
+        try:
+            found = await door.look(door.service.detection, await who(), detection_id)
+        except ENDED:
+            return
         now = (found["state"], found["progress"])
         if found["state"] in ("done", "erased"):
             yield b"event: done\ndata: " + dumps(found) + b"\n\n"

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,7 @@ import httpx
 from feedback.addresses import AddressRefused, checked
 from feedback.api.problems import Problem
 from feedback.api.uploads import Upload
-from feedback.keep import UPLOADS
-from workspace.files import private_folder
+from feedback.keep import MediaStore
 from workspace.settings import Settings
 
 FETCH_SECONDS, CONNECT_SECONDS = 60.0, 10.0
@@ -26,11 +24,10 @@ NAMES, STORES = ThreadPoolExecutor(16, thread_name_prefix="names"), ThreadPoolEx
 
 
 @asynccontextmanager
-async def fetched(reference: str, root: Path, settings: Settings) -> AsyncIterator[Upload]:
+async def fetched(reference: str, media: MediaStore, settings: Settings) -> AsyncIterator[Upload]:
     """The file, under `.vigil/uploads` until the block ends. Raises AddressRefused, and Problem 422 where it cannot be fetched or is too large."""
-    descriptor, name = tempfile.mkstemp(dir=private_folder(root / UPLOADS), suffix=".part")
+    descriptor, path = media.new_part()
     os.close(descriptor)
-    path = Path(name)
     try:
         fetch = _from_bucket if reference.startswith("s3://") else _from_host
         try:
@@ -41,7 +38,7 @@ async def fetched(reference: str, root: Path, settings: Settings) -> AsyncIterat
             raise Problem(422, "The file is empty.", next_step="Name an image or a video.")
         yield Upload(path, digest, size, "")
     finally:
-        path.unlink(missing_ok=True)
+        media.drop_part(path)
 
 
 async def _from_host(reference: str, path: Path, settings: Settings) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -20,6 +20,7 @@ from feedback.api.problems import Problem
 from feedback.api.references import fetched
 from feedback.api.uploads import FIELDS, GIVE_ONCE, Received, Upload, received
 from feedback.detections import MediaGone
+from feedback.keep import MediaStore
 from feedback.once import NamedTwice
 from media.names import begins_as_photo
 from workspace.choices import MODES, POLICIES
@@ -57,13 +58,13 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         await door.do(service.may_detect, actor, idempotency_key)  # before a byte of the body is read
         _refuse_doubled(request)
         callers.upload(actor, request)
-        async with _one(request, service.root, settings) as form:
-            found = (await _take(door, actor, form, policy, mode, idempotency_key))[0]
+        async with _one(request, service.media, settings) as form:
+            found = (await _take(door, await callers.by_now(request), form, policy, mode, idempotency_key))[0]  # the body may have come for hours
             name, photo = form.files[0].file_name, _is_photo(form.files[0])
         if wait is None:
             wait = IMAGE_WAIT_SECONDS if photo else 0.0
         if wait:
-            found = await until_done(door, changes, actor, found["id"], wait)
+            found = await until_done(door, changes, partial(callers.by_now, request), found, wait)
         done = found["state"] == "done"
         return json_response({**found, "file": name}, 201 if done else 202, {"Location": f"/v1/detections/{found['id']}"})
 
@@ -75,21 +76,21 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         await door.do(service.may_detect, actor, idempotency_key)
         _refuse_doubled(request)
         callers.upload(actor, request)
-        async with received(request, service.root, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
-            found = await _take(door, actor, form, policy, mode, idempotency_key)
+        async with received(request, service.media, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
+            found = await _take(door, await callers.by_now(request), form, policy, mode, idempotency_key)
             names = [file.file_name for file in form.files]
         return json_response({"detections": [{**row, "file": name} for row, name in zip(found, names, strict=True)]}, 202)
 
 
 @contextlib.asynccontextmanager
-async def _one(request: Request, root: Path, settings: Settings) -> AsyncIterator[Received]:
+async def _one(request: Request, media: MediaStore, settings: Settings) -> AsyncIterator[Received]:
     """The file of a request: in its form, or fetched from the address that its JSON names."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        async with received(request, root, settings.serve.max_upload_bytes) as form:
+        async with received(request, media, settings.serve.max_upload_bytes) as form:
             yield form
         return
     asked = await _reference(request)
-    async with fetched(asked.reference, root, settings) as upload:
+    async with fetched(asked.reference, media, settings) as upload:
         yield Received([upload], {"policy": asked.policy, "mode": asked.mode})
 
 

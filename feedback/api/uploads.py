@@ -7,7 +7,6 @@ The form is parsed here and not by the framework because the framework stores th
 import asyncio
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,9 +20,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Message
 
 from feedback.api.problems import Problem
-from feedback.keep import UPLOADS
+from feedback.keep import MediaStore
 from workspace.errors import first_few
-from workspace.files import private_folder
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -56,7 +54,7 @@ class Received:
 
 
 @asynccontextmanager
-async def received(request: Request, root: Path, max_bytes: int, most_files: int = 1) -> AsyncIterator[Received]:
+async def received(request: Request, media: MediaStore, max_bytes: int, most_files: int = 1) -> AsyncIterator[Received]:
     """The parts called `file` of a multipart request, under `.vigil/uploads` until the block ends, and the fields in FIELDS.
 
     Raises Problem: 413 above `max_bytes` a file (at once when Content-Length says so, else when the byte arrives), 415 for
@@ -67,11 +65,10 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
         boundary = _boundary(request, _HOW if most_files == 1 else _HOW_MANY)
         if _declared_bytes(request) > (max_bytes + FORM_OVERHEAD_BYTES) * most_files:
             raise _too_large(max_bytes)
-        folder = private_folder(root / UPLOADS)
-    except (Problem, OSError):
+    except Problem:
         await body.drain()
         raise
-    form = _Form(boundary, folder, max_bytes, most_files)
+    form = _Form(boundary, media, max_bytes, most_files)
     try:
         await _read(body, form, (max_bytes + FORM_OVERHEAD_BYTES) * most_files)
         files = [Upload(part.path, part.digest.hexdigest(), part.size_bytes, clean_file_name(part.name)) for part in form.parts]
@@ -83,7 +80,7 @@ async def received(request: Request, root: Path, max_bytes: int, most_files: int
         form.close()
         for part in form.parts:
             with suppress(OSError):  # as where the disk was closed to writing meanwhile: it goes with the leftovers
-                part.path.unlink(missing_ok=True)
+                media.drop_part(part.path)
 
 
 def clean_file_name(name: str) -> str:
@@ -104,8 +101,8 @@ class _Part:
 class _Form:
     """Parser callbacks: writes each part called `file`, keeps the known fields, counts the others, keeps nothing else."""
 
-    def __init__(self, boundary: bytes, folder: Path, max_bytes: int, most_files: int) -> None:
-        self.folder, self.max_bytes, self.most_files = folder, max_bytes, most_files
+    def __init__(self, boundary: bytes, media: MediaStore, max_bytes: int, most_files: int) -> None:
+        self.media, self.max_bytes, self.most_files = media, max_bytes, most_files
         self.parts: list[_Part] = []
         self.fields: dict[str, str] = {}
         self.files = 0
@@ -160,8 +157,8 @@ class _Form:
         if name == "file" and b"filename" in options:
             self.files += 1
             if self.files <= self.most_files:
-                descriptor, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
-                self._part = _Part(Path(path), os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
+                descriptor, path = self.media.new_part()
+                self._part = _Part(path, os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
                 self.parts.append(self._part)
         elif name in FIELDS:
             if name in self.fields:

@@ -118,7 +118,7 @@ class Worker:
             row = None
             try:
                 if self.serving.current is not None and asyncio.get_running_loop().time() >= self.resting_until:
-                    row = await asyncio.to_thread(self.detections.claim, self.name)
+                    row = await asyncio.to_thread(self.detections.claim, self.name, set(self.progress))
             finally:
                 if row is None:
                     room.release()

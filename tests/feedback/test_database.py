@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def test_many_threads_open_a_new_database_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert problems == []
+
+
+def test_who_reads_the_embedded_database_waits_for_no_connection_of_others(tmp_path: Path) -> None:
+    # On 11 cores or more 15 threads that waited for the write lock held all connections, and the loop that answers /healthz waited for one, too.
+    database = Database(tmp_path, write_settings(tmp_path))
+    with ExitStack() as others:
+        for _ in range(40):
+            others.enter_context(database.read())
+    database.close()
 
 
 def test_addresses_come_from_the_environment_then_the_settings_then_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from pipelines.sides import split_of, standing
 from tests.feedback.conftest import Service, ask, running, wait_for
 from tests.feedback.world import MODEL, World
 from tests.pipelines.tables import sample, write_batch
-from vigil.erasing import render_erased, would_erase
+from vigil.erasing import render_erased, render_would_erase, would_erase
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
 from workspace.files import sha256_bytes
@@ -353,6 +353,30 @@ def test_a_column_case_id_of_a_source_is_no_persons_word(tmp_path: Path, faces: 
     rows = {name: rows_of(read_manifest(root / "data/raw" / name)) for name in ("court-batch", answers)}
     assert {name: row["case_id"] for name, (row,) in rows.items()} == {"court-batch": "", answers: case}
     assert standing(rows) == {sha256_bytes(faces[0]): answers}
+    world.close()
+
+
+def test_a_dry_run_takes_nothing_out_of_training_that_an_upload_of_somebody_else_holds(filled: Path, faces: list[bytes]) -> None:
+    """It listed rows, objects, tags and models, and the erasure then left the file where it was."""
+    world = World(filled)
+    init_repository(filled, "")
+    gathering_of(world).gather()
+    with world.database.read() as connection:
+        brought = connection.execute(select(DETECTIONS.c.id).where(DETECTIONS.c.sha256 == sha256_bytes(faces[0]))).scalar_one()
+    page = would_erase(filled, world.settings, brought)
+    assert page["rows"] and not page["held_by"], "as long as nobody else has sent it"
+    mine, _ = world.upload(faces[0], reason="")
+    for upload in (brought, mine):
+        page = would_erase(filled, world.settings, upload)
+        assert (page["uploads"], page["held_by"], page["rows"], page["kept_in"]) == (1, 1, [], [])
+        assert render_would_erase(page).splitlines()[1:] == [
+            "  1 uploads to the service, each with its verdict",
+            "  1 other uploads hold the same file: it stays for them, in the training data too; by its sha256 it goes for all",
+        ]
+    said = Erasing(world.database, world.media).erase(world.user("ada", Role.admin), brought)
+    assert (said["held_by"], said["training"]) == (1, ""), "what it says before is what it does"
+    page = would_erase(filled, world.settings, sha256_bytes(faces[0]))
+    assert page["rows"] and not page["held_by"], "by its hash it goes for all"
     world.close()
 
 

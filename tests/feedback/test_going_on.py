@@ -18,7 +18,7 @@ from feedback.detections import Accepted
 from feedback.work.supervisor import Workers
 from feedback.work.worker import Worker
 from tests.feedback.buckets import s3_server
-from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask
+from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask, wait_for
 from tests.feedback.test_queue import Line
 from tests.feedback.test_webhooks import Receiver
 from tests.feedback.world import World
@@ -246,6 +246,35 @@ def test_a_full_disk_is_no_attempt_at_the_file(
     done = working.detections.get(row["id"]) or {}
     assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
     leave()
+
+
+def test_a_worker_is_not_given_what_it_is_working_on_when_the_clock_jumps(
+    tmp_path: Path, models: tuple[Path, Path], picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opened the same file once more beside itself, and after the third jump a good file was unreadable."""
+    monkeypatch.setattr("feedback.work.worker.POLL_SECONDS", 0.05)
+    line = Line(tmp_path / "w")
+    row, later = line.send(picture)[0], [b"sent later"]
+    working = Worker(line.world.root, line.world.settings, "w", models[0])
+    keep = working._keep_pictures
+
+    def jumps(*words: Any) -> Any:
+        if later:
+            line.let_time_pass(row["id"])
+            line.send(later.pop())
+            wait_for(lambda: line.queue.counts()["queued"] == 0 or (line.queue.get(row["id"]) or {})["attempts"] > 1, bool)
+        return keep(*words)
+
+    monkeypatch.setattr(working, "_keep_pictures", jumps)
+
+    async def go() -> None:
+        async with at_work(working) as claiming:
+            await until(lambda: not line.queue.waiting(), claiming)
+
+    asyncio.run(go())
+    done = line.queue.get(row["id"]) or {}
+    assert (done["verdict"], done["attempts"]) == ("uncertain", 1)
+    line.world.close()
 
 
 def test_a_worker_of_which_a_part_fails_ends_whole_so_that_another_is_started(

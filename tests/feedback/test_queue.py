@@ -14,6 +14,7 @@ from feedback.access import Actor, Role
 from feedback.audit import verify
 from feedback.database import now
 from feedback.detections import Accepted, Detections, KeyReused, MediaGone, QueueFull
+from feedback.erasing import Erasing
 from feedback.keep import StoreSilent
 from feedback.secret import load_secret
 from feedback.tables import AUDIT, DELIVERIES, DETECTIONS, MEDIA
@@ -76,6 +77,7 @@ def test_a_silent_worker_loses_its_job_and_its_late_verdict_is_not_written(line:
     line.queue.renew("slow", {job: 0.5})
     assert (line.queue.get(job) or {})["progress"] == 0.5 and line.queue.claim("other") is None
     line.let_time_pass(job)
+    assert line.queue.claim("slow", but=[job]) is None, "it works on it still"
     assert (line.queue.claim("other") or {})["id"] == job
     assert line.queue.finish(job, "slow", SAID) is None
     line.queue.renew("slow", {job: 0.9})
@@ -119,6 +121,55 @@ def test_a_file_that_ends_its_process_every_time_is_marked_unreadable(line: Line
     assert line.queue.claim("w") is None
     found = line.queue.get(job) or {}
     assert found["state"] == "done" and found["verdict"] == "none" and "2 times" in found["answer"]["reason"]
+
+
+def test_a_job_that_cannot_be_finished_stops_no_other(line: Line) -> None:
+    # It is the oldest that is free: each look for work ended at it, for everybody, and no restart helped.
+    stuck, healthy = (line.send(content)[0]["id"] for content in (b"stuck", b"healthy"))
+    for _ in range(2):
+        assert (line.queue.claim("w") or {})["id"] == stuck
+        line.queue.drop_lease("w")
+    refused = f"state = 'done' AND id = '{stuck}'"
+    with line.world.database.write() as connection:
+        if line.world.database.is_sqlite:
+            condition = refused.replace("state", "NEW.state").replace("id =", "NEW.id =")
+            connection.exec_driver_sql(f"CREATE TRIGGER refuse BEFORE UPDATE ON detections WHEN {condition} BEGIN SELECT RAISE(ABORT, 'refused'); END")
+        else:
+            connection.exec_driver_sql(f"ALTER TABLE detections ADD CONSTRAINT refuse CHECK (NOT ({refused}))")
+    assert (line.queue.claim("w") or {})["id"] == healthy
+    line.queue.finish(healthy, "w", SAID)
+    assert line.queue.claim("w") is None and line.queue.waiting() == 1
+    with line.world.database.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER refuse" if line.world.database.is_sqlite else "ALTER TABLE detections DROP CONSTRAINT refuse")
+    line.let_time_pass(stuck)
+    assert line.queue.claim("w") is None and (line.queue.get(stuck) or {})["verdict"] == "none", "it is tried again"
+
+
+@pytest.mark.parametrize("while_it", ["waits", "is looked at"])
+def test_an_upload_gets_its_verdict_though_its_file_was_once_a_case_and_erased(line: Line, while_it: str) -> None:
+    # Erasing one of two gave the other the erased case, which was then to be opened anew without a reason: no verdict could be written.
+    erasing = Erasing(line.world.database, line.world.media)
+    before, case_id = line.world.upload(b"one", verdict="real", reason="disputed")
+    erasing.erase(line.world.sender, before)
+    one, other = (line.send(b"one", actor=actor)[0]["id"] for actor in (line.world.sender, line.world.cy))
+    claimed = [line.queue.claim("w") for _ in range(2)] if while_it == "is looked at" else []
+    assert erasing.erase(line.world.sender, one)["state"] == "held"
+    claimed = claimed or [line.queue.claim("w")]
+    assert (claimed[-1] or {})["id"] == other and (line.queue.get(other) or {})["case_id"] is None
+    done = line.queue.finish(other, "w", SAID) or {}
+    assert (done["verdict"], done["case_id"], line.world.case(case_id)["state"]) == ("fake", None, "erased")
+
+
+def test_an_upload_that_was_given_an_erased_case_gets_its_verdict(line: Line) -> None:
+    """As in a database of before."""
+    before, case_id = line.world.upload(b"one", verdict="real", reason="disputed")
+    Erasing(line.world.database, line.world.media).erase(line.world.sender, before)
+    job = line.send(b"one")[0]["id"]
+    with line.world.database.write() as connection:
+        connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == job).values(case_id=case_id))
+    line.queue.claim("w")
+    done = line.queue.finish(job, "w", SAID) or {}
+    assert (done["verdict"], done["case_id"], line.world.case(case_id)["state"]) == ("fake", None, "erased")
 
 
 def test_a_verdict_that_is_not_fake_releases_what_an_earlier_one_hid(line: Line) -> None:

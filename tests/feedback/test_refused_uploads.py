@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,24 @@ def test_what_was_stored_and_never_accepted_goes_once_its_leftovers_are_old(make
         os.utime(uploads / name, (0, 0))
     assert service.detections.remove_leftovers() == 2
     assert stored(app) == [sha256_bytes(b"accepted")] and list(uploads.iterdir()) == []
+
+
+def test_what_a_request_has_is_no_leftover_however_long_it_takes(make: Make) -> None:
+    # A batch that took longer than an hour to come lost its first files to the sweep, and ended as 500.
+    app, people = make()
+    service = app.state.service
+
+    async def body() -> AsyncIterator[bytes]:
+        for content in (b"first", b"second"):
+            yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n"
+            for path in service.media.scratch().glob("*.part"):
+                os.utime(path, (0, 0))
+            assert service.detections.remove_leftovers() == 0
+        yield b"--b--\r\n"
+
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert ask(app, ("POST", "/v1/detections/batch", {"content": body(), "headers": form}), key=people["vera"][1])[0].status_code == 202
+    assert stored(app) == sorted(sha256_bytes(content) for content in (b"first", b"second")) and list(service.media.scratch().iterdir()) == []
 
 
 def test_folders_and_half_copies_of_killed_processes_go_too(make: Make) -> None:
