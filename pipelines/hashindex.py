@@ -1,8 +1,8 @@
 """Find all 64-bit words within a few bits of others, without comparing each with each.
 
 Multi-index hashing (Norouzi, Punjani and Fleet 2012): a word is cut into three parts. Two words that differ in at most r bits
-differ in at most r // 3 bits in one of the parts, so only words that share a part so nearly are looked at. The answer is that of
-comparing all pairs.
+differ in at most r // 3 bits in one of the parts, so only words that share a part so nearly are looked at. Of few words not all
+bits of a part are needed to tell them apart. The answer is that of comparing all pairs.
 """
 
 from functools import cache
@@ -15,14 +15,16 @@ BLOCK = 1024  # queries at once; bounds the memory
 
 
 class HashIndex:
-    """Words [N] uint64, sorted by each of their parts: 20 bytes a word, of which there may be two thousand million. Building costs N log N and 32 MB, a
-    search little more than what it finds, up to some million words."""
+    """Words [N] uint64, sorted by each of their parts: 20 bytes a word, of which there may be two thousand million. Building costs N log N and at most
+    32 MB, a search little more than what it finds, up to some million words."""
 
     def __init__(self, words: np.ndarray) -> None:
         self.words = np.asarray(words, np.uint64)
+        most = len(self.words).bit_length() + 2  # four and more values a word: it shares one with few others by chance
+        self._parts = [(first, min(bits, most)) for first, bits in PARTS]
         self._orders: list[np.ndarray] = []
         self._starts: list[np.ndarray] = []  # where in the order the words with a value of the part begin
-        for first, bits in PARTS:
+        for first, bits in self._parts:
             keys = _part(self.words, first, bits)
             self._orders.append(np.argsort(keys, kind="stable").astype(np.int32))
             self._starts.append(np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=1 << bits))]).astype(np.int32))
@@ -37,7 +39,7 @@ class HashIndex:
     def _block(self, queries: np.ndarray, bits: int) -> np.ndarray:
         """Pairs as one number each, query * N + word, sorted."""
         found = [np.empty(0, np.int64)]
-        for (first, width), order, starts in zip(PARTS, self._orders, self._starts, strict=True):
+        for (first, width), order, starts in zip(self._parts, self._orders, self._starts, strict=True):
             flips = _flips(width, bits // len(PARTS))
             wanted = (_part(queries, first, width)[:, None] ^ flips).ravel()
             low = starts[wanted].astype(np.int64)

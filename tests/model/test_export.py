@@ -5,7 +5,7 @@ import torch
 
 from model.export import INPUT, OUTPUTS, export_onnx, parity
 from model.network import ResNeXtLSTM
-from tests.model.toys import SIZE, lively_model, small_model
+from tests.model.toys import SIZE, lively_model
 from workspace.errors import ModelFileError
 from workspace.files import sha256_file
 from workspace.settings import ModelSettings
@@ -17,10 +17,24 @@ def clips(lengths, seed=0):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exporting(tmp_path_factory):
+    """A network in the middle of its training, its export with the sha256, and what the network was before and after that. An export takes four seconds."""
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    model = lively_model()
-    return model, path, export_onnx(model, path)
+    model = lively_model().train()
+    model.backbone.eval()
+
+    def as_it_is():
+        return [m.training for m in model.modules()], {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    before = as_it_is()
+    sha = export_onnx(model, path)
+    return model, path, sha, before, as_it_is()
+
+
+@pytest.fixture(scope="module")
+def exported(exporting):
+    model, path, sha, *_ = exporting
+    return model.eval(), path, sha
 
 
 def test_the_exported_file_says_what_the_checkpoint_says_for_any_number_of_frames(exported):
@@ -58,22 +72,18 @@ def test_the_file_is_one_piece_and_tells_nothing_about_the_machine(exported):
         assert trace.encode() not in content, trace
 
 
-def test_the_model_is_left_as_it_was(tmp_path):
-    model = small_model().train()
-    model.backbone.eval()
-    before = [m.training for m in model.modules()]
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    export_onnx(model, tmp_path / "m.onnx")
-    assert [m.training for m in model.modules()] == before
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+def test_the_model_is_left_as_it_was(exporting):
+    (modes, state), (modes_after, state_after) = exporting[3:]
+    assert modes_after == modes and len(set(modes)) == 2
+    assert state_after.keys() == state.keys() and all(torch.equal(tensor, state[name]) for name, tensor in state_after.items())
 
 
-def test_every_export_of_a_process_is_free_in_clips_and_frames_and_the_same(tmp_path):
+def test_every_export_of_a_process_is_free_in_clips_and_frames_and_the_same(exported, tmp_path):
     """torch's own LSTM loop is fixed to the example's T from the second export on, silently."""
-    shas = {export_onnx(lively_model(), tmp_path / f"{n}.onnx") for n in range(3)}
-    assert len(shas) == 1
-    for n in range(3):
-        assert [d.dim_param for d in onnx.load(tmp_path / f"{n}.onnx").graph.input[0].type.tensor_type.shape.dim][:2] == ["B", "T"]
+    paths = [exported[1], *(tmp_path / f"{n}.onnx" for n in range(2))]
+    assert {export_onnx(lively_model(), path) for path in paths[1:]} == {exported[2]}
+    for path in paths:
+        assert [d.dim_param for d in onnx.load(path).graph.input[0].type.tensor_type.shape.dim][:2] == ["B", "T"]
 
 
 def test_another_size_than_the_models_own_is_refused(tmp_path):

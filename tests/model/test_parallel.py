@@ -26,18 +26,11 @@ OF_GRADIENT = 1e-5  # largest difference, as a part of the largest gradient: sum
 OF_WEIGHTS = 5e-4  # after eight steps of Adam, which divides small gradients by small numbers
 
 
-def main(out: Path, how: str) -> None:
+def main(out: Path) -> None:
     """What each of the processes does (this module, started by torchrun)."""
     torch.set_num_threads(1)
     with telling(), joined():
         assert size() == 2 and leads() == (share(2).start == 0)
-        if how.startswith("SIG") and not leads():
-            os.kill(os.getpid(), signal.Signals[how])
-        if how == "tell" and not leads():
-            os.kill(os.getppid(), signal.SIGTERM)
-            signal.pause()
-        if how and not leads():
-            raise TooLittleData("One of us could not.", why="too few", next_step="More.") if how == "say" else RuntimeError("one of us could not")
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
         me = "first" if leads() else "other"
         save_tensors(out / f"gradient-{me}.safetensors", gradients(4), {})
@@ -99,37 +92,37 @@ def test_one_that_fails_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)  # TMPDIR is read once
     with pytest.raises(VigilError, match="2 processes failed"):
-        launch("tests.model.test_parallel", "nowhere", "fail", processes=2)
+        launch("tests.model.ends", "fail", processes=2)
     assert list(tmp_path.iterdir()) == [], "torchrun left a folder behind at each training"
 
 
-def test_what_one_has_to_say_is_the_error_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_one_has_to_say_is_the_error_of_all(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     with pytest.raises(TooLittleData) as said:
-        launch("tests.model.test_parallel", str(tmp_path), "say", processes=2)
+        launch("tests.model.ends", "say", processes=2)
     assert (said.value.what, said.value.why, said.value.next_step) == ("One of us could not.", "too few", "More.")
     assert "TooLittleData" not in capfd.readouterr().err
 
 
-def test_one_that_was_killed_ends_all_and_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_that_was_killed_ends_all_and_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """The words that it sent to were not there: who is killed says nothing."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     with pytest.raises(VigilError, match=r"was killed \(signal 9\).*memory(.|\n)*goes on where it was(.|\n)*micro_batch") as said:
-        launch("tests.model.test_parallel", str(tmp_path), "SIGKILL", processes=2)
+        launch("tests.model.ends", "SIGKILL", processes=2)
     assert "above" not in str(said.value) and "torch.distributed.run" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("how", "told"), [("SIGSEGV", "ended by signal 11: Segmentation fault"), ("tell", r"told to end \(signal 15\)")])
-def test_the_signal_that_ended_them_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, told: str) -> None:
+def test_the_signal_that_ended_them_is_named(monkeypatch: pytest.MonkeyPatch, how: str, told: str) -> None:
     """Of a crash, or of a launcher that was told to end, it said that the words are above, where there were none."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     with pytest.raises(Killed, match=told) as said:
-        launch("tests.model.test_parallel", str(tmp_path), how, processes=2)
+        launch("tests.model.ends", how, processes=2)
     assert "above" not in str(said.value) and "memory" not in str(said.value)
 
 
 @pytest.mark.parametrize("to_all", [False, True])
-def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to_all: bool) -> None:
+def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, to_all: bool) -> None:
     """It struck between the start of the launcher and the first look at it, which then went on without its stage.
 
     A terminal's reaches the process (`to_all`): another thread, such as the one of a stage's deadline, took what this one held back.
@@ -149,7 +142,7 @@ def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(tmp_path: Path,
 
     monkeypatch.setattr(subprocess, "Popen", Struck)
     with pytest.raises(KeyboardInterrupt):
-        launch("tests.model.test_parallel", str(tmp_path), processes=2)
+        launch("tests.model.ends", "fail", processes=2)
     left = [pid for pid in started if psutil.pid_exists(pid)]
     for pid in left:
         end_with_children(pid)
@@ -157,4 +150,4 @@ def test_ctrl_c_in_the_moment_of_the_start_leaves_nothing_behind(tmp_path: Path,
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "".join(sys.argv[2:]))
+    main(Path(sys.argv[1]))

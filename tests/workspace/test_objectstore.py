@@ -8,9 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 
 from workspace.errors import DataError
-from workspace.objectstore import CHUNK_BYTES, ObjectInfo, fetch, is_s3, list_prefix, partial_path, split_url
+from workspace.objectstore import CHUNK_BYTES, ObjectInfo, _loader, client, fetch, is_s3, list_prefix, partial_path, split_url
 
 moto_server = pytest.importorskip("moto.server")
 
@@ -61,11 +63,24 @@ def test_what_is_an_address():
 
 
 def test_a_prefix_is_listed_sorted_beyond_one_page_without_folder_markers(bucket, endpoint):
-    bucket(**{f"media/{n:04d}.jpg": b"x" for n in range(1005)}, **{"media/": b"", "other.jpg": b"y"})
+    bucket(**{"media/0000.jpg": b"x", "media/": b"", "other.jpg": b"y"})
+    store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]  # what the server keeps: a thousand requests would take ten seconds
+    for n in range(1, 1005):
+        store.put_object(bucket.name, f"media/{n:04d}.jpg", b"x")
     found = list_prefix(f"s3://{bucket.name}/media/", endpoint)
     assert [item.key for item in found] == [f"media/{n:04d}.jpg" for n in range(1005)]
     assert found[0] == ObjectInfo("media/0000.jpg", 1, hashlib.md5(b"x").hexdigest())
     assert len(list_prefix(f"s3://{bucket.name}", endpoint)) == 1006
+
+
+def test_clients_share_what_was_read_of_aws_and_neither_credentials_nor_endpoint(monkeypatch):
+    first = client("http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    second = client("http://127.0.0.1:2")
+    keys = [one._request_signer._credentials.access_key for one in (first, second)]
+    assert keys == ["test", "another"] and [one.meta.endpoint_url[-1] for one in (first, second)] == ["1", "2"]
+    assert first.meta.service_model.metadata is second.meta.service_model.metadata
+    assert len(_loader(None).search_paths) == len(set(_loader(None).search_paths)), "boto3 adds a folder to it for each client"
 
 
 def test_fetching_gives_every_object_below_the_prefix_and_only_once(bucket, endpoint, tmp_path):
