@@ -106,6 +106,11 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("drift", 18): (
+        17,
+        "known generators weigh as they came in for label noise: every week here has one mixture, and of 30 weeks each with none, 2%, 3% and 5% of "
+        "the labels flipped the same 0, 4, 14 and 29 are held",
+    ),
     ("drift", 16): (15, "label noise counts the people of each label apart: every week here has many of each"),
     ("drift", 15): (14, "what is contradicted of each batch is said beside the test: the test is the same"),
     ("drift", 14): (13, "a label that comes of one person is left out of label noise beside another: no week here has one"),
