@@ -94,6 +94,11 @@ STANDS_FOR = {
         "balanced accuracy has wider ends where no draw moves recall or the false-positive rate; own forgeries are told: no figure here is either",
     ),
     ("evaluate", 29): (28, "grey copies of the reals are probed too: no other figure differs"),
+    ("evaluate", 31): (
+        30,
+        "against a champion clips that were there before the cycle are attacked, not new ones too: no figure here is of attacked clips; "
+        "a week that gate robustness held, or let pass, might end otherwise",
+    ),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
