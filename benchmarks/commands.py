@@ -94,6 +94,11 @@ STANDS_FOR = {
         "balanced accuracy has wider ends where no draw moves recall or the false-positive rate; own forgeries are told: no figure here is either",
     ),
     ("evaluate", 29): (28, "grey copies of the reals are probed too: no other figure differs"),
+    ("evaluate", 31): (
+        30,
+        "against a champion clips that were there before the cycle are attacked, not new ones too: no figure here is of attacked clips; "
+        "a week that gate robustness held, or let pass, might end otherwise",
+    ),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
@@ -106,6 +111,11 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("drift", 18): (
+        17,
+        "known generators weigh as they came in for label noise: every week here has one mixture, and of 30 weeks each with none, 2%, 3% and 5% of "
+        "the labels flipped the same 0, 4, 14 and 29 are held",
+    ),
     ("drift", 16): (15, "label noise counts the people of each label apart: every week here has many of each"),
     ("drift", 15): (14, "what is contradicted of each batch is said beside the test: the test is the same"),
     ("drift", 14): (13, "a label that comes of one person is left out of label noise beside another: no week here has one"),

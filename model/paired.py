@@ -114,24 +114,28 @@ def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, c
     return _paired(difference, influence, sides, clusters)
 
 
-def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike) -> Paired | None:
+def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None = None) -> Paired | None:
     """Mean over the rows that are new less the mean over the others (not the same videos) within each stratum, weighed as the strata are in the new rows.
+
+    With `weights` [N], more than 0, a mean is that of rows which weigh so much, and people count as so many whose rows weigh alike (Kish 1965).
 
     Each side of each stratum is a sample of its own, and the one of fewest people bounds what can be said: a hundred of the one do not tell how two of another
     differ, and two may well agree by chance. None where a stratum lacks a side, or there is no row.
     """
     seen, side, kinds = np.asarray(values, dtype=np.float64), np.asarray(new, dtype=bool), np.asarray(strata)
+    weight = np.ones(seen.size) if weights is None else np.asarray(weights, dtype=np.float64)
     influence, difference, samples = np.zeros(seen.size), 0.0, []
     for kind in np.unique(kinds):
         come, before = side & (kinds == kind), ~side & (kinds == kind)
         if not (come.any() and before.any()):
             return None
-        part, means = come.sum() / side.sum(), (seen[come].mean(), seen[before].mean())
-        difference += float(part * (means[0] - means[1]))
-        influence[come] = (seen[come] - means[0]) / side.sum()
-        influence[before] = -part * (seen[before] - means[1]) / before.sum()
+        part = weight[come].sum() / weight[side].sum()
+        for sample, sign in ((come, 1), (before, -1)):
+            mean = float(np.average(seen[sample], weights=weight[sample]))
+            difference += float(sign * part * mean)
+            influence[sample] = sign * part * weight[sample] * (seen[sample] - mean) / weight[sample].sum()
         samples += [come, before]
-    return _paired(difference, influence, samples, clusters) if seen.size else None
+    return _paired(difference, influence, samples, clusters, weight) if seen.size else None
 
 
 def log_losses(labels: ArrayLike, p_fake: ArrayLike) -> Floats:
@@ -205,15 +209,17 @@ def _spread_at(supposed: float, seen: float) -> float:
     return max(1.0, math.sqrt(supposed * (1 - supposed) / (seen * (1 - seen)))) if 0 < seen < 1 else 1.0
 
 
-def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike) -> Paired:
+def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike, weights: Floats | None = None) -> Paired:
     # Each row is in one of the samples, each of which has the spread of a sample of its own people; the poorest one in people bounds what can be said.
     names, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
     people, parts = [0] if not samples else [], []
     for sample in samples:
-        rows = np.bincount(inverse[sample], minlength=names.size)
-        held = rows / max(1, rows.sum())  # of the sample, by each person, who draws the mean towards himself
-        people.append(int((rows > 0).sum()))
-        apart = np.where(held < 1, 1 - held, 1.0) / math.sqrt(max(1, people[-1] - 1) / max(1, people[-1]))
+        weight = np.ones(int(sample.sum())) if weights is None else weights[sample]
+        rows = np.bincount(inverse[sample], weights=weight, minlength=names.size)
+        held = rows / (rows.sum() or 1.0)  # of the sample, by each person, who draws the mean towards himself
+        count = int((rows > 0).sum())
+        people.append(round(count * _as_many(weight) / weight.size) if count else 0)
+        apart = np.where(held < 1, 1 - held, 1.0) / math.sqrt(max(1, count - 1) / max(1, count))
         influence = np.where(sample, influence / apart[inverse], influence)
         own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)
         parts.append((float((own**2).sum()), _degrees(held[rows > 0])))
@@ -238,7 +244,12 @@ def _welch(parts: Sequence[tuple[float, float]]) -> float:
 def _people(side: NDArray[np.bool_], clusters: ArrayLike) -> float:
     """Of how many people the rows of one class are, as if all had equally many (Kish 1965)."""
     _, videos = np.unique(np.asarray(clusters)[side], return_counts=True)
-    return float(videos.sum() ** 2 / (videos**2).sum())
+    return _as_many(videos)
+
+
+def _as_many(weights: "Floats | NDArray[np.int_]") -> float:
+    """How many that weigh alike say as much as all that weigh so much (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _degrees(held: Floats) -> float:

@@ -114,9 +114,10 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     Reals and fakes of generators it knows; on others it may well be wrong. Of each video it is asked how far the contradiction exceeds what its
     probability says of it: cases are chosen where it is unsure, and are contradicted every second time though they are right. A champion that is
     right on a share a of the videos contradicts e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower
-    estimate of the flipped share. Reals are compared with reals and fakes with fakes, and both weigh as in what came in: it may miss fakes far more often than
-    it accuses reals, and another mixture is no wrong label. A label that one side lacks cannot be compared and does not count; nor does one that one
-    side has of fewer than ENOUGH_PEOPLE, beside another label: so few say little of how people differ, and would bound what the others tell.
+    estimate of the flipped share. Reals are compared with reals and fakes with fakes, of the known ones each generator weighs as in what came in: it may miss
+    fakes far more often than it accuses reals, and one generator's more often than another's, and another mixture is no wrong label. A label or
+    generator that one side lacks cannot be compared and does not count; nor does a label that one side has of fewer than ENOUGH_PEOPLE, or a generator that
+    the known side has of so few, beside another: they say little of how people differ, and would bound what the others tell.
 
     The test is of all that came in; `batches` says beside it how often each batch is contradicted, for the person who looks for the wrong labels.
     """
@@ -124,21 +125,22 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     from model.paired import shift_within
 
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
-    people = fair.groupby(["label", fair["new"].astype(bool)])["cluster"].nunique().unstack(fill_value=0).reindex(columns=[False, True], fill_value=0)
-    fewest = people.min(axis=1)
-    enough = next((least for least in (ENOUGH_PEOPLE, 2) if (fewest >= least).any()), 1)
-    fair = fair[fair["label"].isin(fewest.index[fewest >= enough])]
+    fair = fair.assign(kind=fair["label"] + " " + fair["generator"])
+    people = _people_of(fair, ["label", "kind"])
+    known = people.loc[people[True] > 0, False]
+    fair = fair[fair["kind"].isin({kind for _, kinds in known.groupby(level="label") for kind in _enough(kinds.droplevel("label"))})]
+    fair = fair[fair["label"].isin(_enough(_people_of(fair, ["label"]).min(axis=1)))]
     new = fair["new"].to_numpy(dtype=bool)
     counts = {"n_ref": int((~new).sum()), "n_new": int(new.sum())}
     p_fake = fair["p_fake"].to_numpy(dtype=np.float64)
     against = ((p_fake >= threshold) != (fair["label"] == "fake").to_numpy()).astype(np.float64)
     expected = 1 - expected_right(p_fake, p_fake >= threshold)
-    found = shift_within(against - expected, new, fair["label"], fair["cluster"]) if len(fair) else None
+    weights = _as_in_the_new(new, fair["kind"].to_numpy(dtype=str))
+    found = shift_within(against - expected, new, fair["label"], fair["cluster"], weights) if len(fair) else None
     if found is None:
         return {"status": "too few", **counts}
-    alike = _as_in_the_new(new, fair["label"].to_numpy(dtype=str))
     means = {name: float(values[new].mean()) for name, values in (("rate", against), ("expected", expected))}
-    means |= {name: float(np.average(values[~new], weights=alike)) for name, values in (("rate_before", against), ("expected_before", expected))}
+    means |= {name: float(np.average(values[~new], weights=weights[~new])) for name, values in (("rate_before", against), ("expected_before", expected))}
     batches = [
         {"batch": str(name), "n": len(places), "rate": float(against[new][places].mean()), "expected": float(expected[new][places].mean())}
         for name, places in sorted(fair[new].groupby("batch").indices.items())
@@ -146,10 +148,22 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     return {"status": "tested", **counts, **means, **found.as_dict(), "batches": {"count": len(batches), "rows": batches}}
 
 
-def _as_in_the_new(new: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights of the rows that are not new under which their labels are mixed as in the new ones."""
-    wanted, there = ({label: float(np.mean(labels[side] == label)) for label in set(labels)} for side in (new, ~new))
-    return np.array([wanted[label] / there[label] for label in labels[~new]])
+def _people_of(units: "pd.DataFrame", by: list[str]) -> "pd.DataFrame":
+    """How many people each label, or label and kind, is known of (column False) and has come in of (True)."""
+    sides = units.groupby([*by, units["new"].astype(bool)])["cluster"].nunique().unstack(fill_value=0)
+    return sides.reindex(columns=[False, True], fill_value=0)
+
+
+def _enough(people: "pd.Series[int]") -> list[str]:
+    """Those of ENOUGH_PEOPLE; where none is, those of two, or else of anybody."""
+    enough = next((least for least in (ENOUGH_PEOPLE, 2) if (people >= least).any()), 1)
+    return [str(name) for name in people.index[people >= enough]]
+
+
+def _as_in_the_new(new: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Weights of the rows, 1 of the new ones, under which the kinds of the others are mixed as theirs."""
+    wanted, there = ({kind: float(np.mean(kinds[side] == kind)) for kind in set(kinds)} for side in (new, ~new))
+    return np.array([1.0 if is_new else wanted[kind] / there[kind] for is_new, kind in zip(new, kinds, strict=True)])
 
 
 def champion_accuracy(incoming: "pd.DataFrame", threshold: float) -> dict[str, Any] | None:

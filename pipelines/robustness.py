@@ -31,9 +31,10 @@ HUGE_EPS, STANDING = 0.5, 0.1  # at that strength, which no eye would miss, no m
 JPEG_QUALITY, H264_CRF = 75, 23  # what attacked clips are coded with, as they would be on their way to a detector
 
 
-def attack_panel(root: Path, origins: list[str], most: int, key: str) -> "pd.DataFrame":
-    """One clip a video, half real and half fake, at most `most`, drawn from the holdout by keyed hash."""
+def attack_panel(root: Path, origins: list[str], most: int, key: str, new: bool = True) -> "pd.DataFrame":
+    """One clip a video, half real and half fake, at most `most`, drawn by keyed hash from the holdout, or without `new` from what of it was there before."""
     clips = read_set(root, "holdout")
+    clips = clips if new else clips[~clips["new"].astype(bool)]
     clips = clips[clips["origin"].isin(origins) & clips["label"].isin(["real", "fake"])].sort_values("clip_id").drop_duplicates("unit")
     order = [hashlib.sha256(f"{key}:{unit}".encode()).hexdigest() for unit in clips["unit"]]
     each = min(most // 2, *(int((clips["label"] == label).sum()) for label in ("real", "fake")))
@@ -48,10 +49,11 @@ def measure(
 ) -> dict[str, Any]:
     """Curves of both models, transfer onto the challenger, and `gate`: what gate `robustness` reads.
 
+    Against a champion clips of the holdout as it stood before the cycle are attacked, as the other gates judge: it has never met what a new generator makes.
     The gate judges the transfer from an attacker's own model; that from the model the challenger grew out of is reported, and judged where there is
     no other.
     """
-    panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key)
+    panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key, new=champion is None or cycle.judges_all)
     if panel.empty:
         return {"n": 0, "challenger": [], "champion": [], "transfer": {}, "gate": {"n": 0}}
     measured = curve(root, "build/model", challenger, panel, settings, cycle.seed)

@@ -183,7 +183,7 @@ def test_the_page_says_from_what_training_started(tmp_path: Path, start: str, wo
 
 
 @pytest.mark.parametrize(("by", "words"), [
-    ("white-box PGD", "Under white-box PGD, on 8 clips."),
+    ("white-box PGD", "Under white-box PGD, on 8 clips of the holdout"),
     ("white-box PGD and black-box Square", "Under white-box PGD and black-box Square, the worst of them, on"),
 ])  # fmt: skip
 def test_one_attack_alone_is_not_the_worst_of_several(tmp_path: Path, by: str, words: str) -> None:

@@ -1,5 +1,6 @@
 """What stage `evaluate` attacks: with which settings, and how much of it at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from model.attacks import RobustPoint
 from pipelines import robustness
 from pipelines.harden import same_length
 from tests.model.toys import lively_model, model_folder, toy_clip
-from tests.pipelines.small_world import demo_settings, first_cycle
+from tests.pipelines.small_world import demo_settings, first_cycle, second_cycle
 from workspace.settings import Settings
 
 
@@ -115,6 +116,25 @@ def test_a_champion_that_attacks_is_itself_judged_at_its_shipped_border(tmp_path
     assert [row["attacker_clean"] for row in rows] == [pytest.approx(expected), 0.5] and expected != 0.5
     told = [{name: value for name, value in row.items() if not name.startswith("attacker")} for row in rows]
     assert told[0] == told[1], "the challenger is judged by its own border alone"
+
+
+@pytest.mark.parametrize(("known_batches", "attacked_clips"), [(("b1",), 6), ((), 8)])
+def test_the_gate_attacks_what_the_holdout_held_before_the_cycle(
+    tmp_path: Path, panel: pd.DataFrame, known_batches: tuple[str, ...], attacked_clips: int
+) -> None:
+    """Half of the attacked clips were of the week under judgement: a gain on a generator that the champion never met paid for a loss on all others."""
+    from model.card import load_card
+
+    rows = panel.assign(unit=panel["clip_id"], cluster=panel["clip_id"], origin="collected", new=np.arange(len(panel)) >= 6)
+    (tmp_path / "data/sets").mkdir(parents=True)
+    rows.to_parquet(tmp_path / "data/sets/holdout.parquet")
+    rows[rows["label"] == "real"].to_parquet(tmp_path / "data/sets/validation.parquet")  # of one class nobody trains an attacker of his own
+    model_folder(tmp_path / "build/base", seed=1, threshold=0.5)
+    cards = load_card(tmp_path / "build/model"), load_card(tmp_path / "build/base")
+    cycle = replace(second_cycle(cards[1].model_sha256), batches=(*known_batches, "b2"))
+    settings = demo_settings({"evaluate": {"attacks": ["pgd"], "attack_eps": [0.0]}})
+    found = robustness.measure(tmp_path, settings, cycle, *cards, ["collected"])
+    assert found["n"] == found["gate"]["n"] == attacked_clips, "three of either class were there before; where no batch is known all are judged"
 
 
 def test_the_huge_strength_uncovers_masked_gradients_and_is_in_no_curve(tmp_path: Path, panel: pd.DataFrame) -> None:
