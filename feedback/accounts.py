@@ -67,7 +67,7 @@ class Accounts:
         name, email, user_name = name.strip(), email.strip().lower(), user_name.strip().lower()
         if not 1 <= len(name) <= 100 or not name.isprintable():
             raise AccountRefused("A name has 1 to 100 printable characters.", "name")
-        if len(email) > 254 or not _EMAIL.fullmatch(email):
+        if len(email) > 254 or not email.isprintable() or not _EMAIL.fullmatch(email):
             raise AccountRefused("This is not an e-mail address.", "email")
         if not _USER_NAME.fullmatch(user_name):
             raise AccountRefused("A user name has 3 to 32 letters, digits, dots, dashes or underscores.", "user_name")

@@ -94,7 +94,7 @@ class Cases:
         if known is not None:
             case_id = str(known["id"])
             connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id))  # of before the erasure; what was erased never trains again
-            again = {"label": "", "identity": "", "decided_at": "", "gold": "", "why": "", "created_at": now()}
+            again = {"label": "", "identity": "", "decided_at": "", "gold": "", "why": "", "created_at": now(), "number": _next_number(connection)}
             connection.execute(update(CASES).where(CASES.c.id == case_id).values(**whose, **measured, **again))
         else:
             case_id = new_id()
@@ -386,6 +386,13 @@ class Cases:
             needed = MOST_REVIEWS
         left = {"handover": row["handover"] or "", "batch": row["batch"] or "", "learned_by": [], "detections": detections}
         return {**row, "reviews": reviews, "answers": answers, "needed": max(needed, answers), **left}
+
+
+def _next_number(connection: Connection) -> int:
+    """Of a case that is opened now; the write lock is held."""
+    counted = func.nextval(func.pg_get_serial_sequence("cases", "number"))
+    highest = func.max(CASES.c.number) + 1
+    return int(connection.execute(select(highest if connection.dialect.name == "sqlite" else counted)).scalar_one())
 
 
 def decided(labels: Sequence[str], needed: int) -> str:

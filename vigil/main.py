@@ -10,7 +10,7 @@ import typer
 
 from vigil.ending import run, version_line
 from vigil.groups import batches_app, keys_app, models_app, users_app
-from vigil.options import HELD, Columns, JsonOption, Labels, Who, Why, WorkspaceOption, emit, goes_on, root_of, settings_of
+from vigil.options import HELD, Columns, JsonOption, Labels, Who, Why, WorkspaceOption, emit, goes_on, root_of, settings_of, storable
 from workspace.choices import LayoutName, Profile, Split
 
 app = typer.Typer(
@@ -445,7 +445,7 @@ def erase(
     from vigil.erasing import erase as erase_upload
     from vigil.erasing import render_erased, render_would_erase, would_erase
 
-    named = [one.strip().lower() for one in what or []]  # PowerShell's Get-FileHash says a sha256 in capitals
+    named = [storable(one).strip().lower() for one in what or []]  # PowerShell's Get-FileHash says a sha256 in capitals
     if dry_run and len(named) != 1:
         raise typer.BadParameter(f"--dry-run says of one sample or detection what would go: name {f'one, not {len(named)}' if named else 'it'}")
     root = root_of(workspace)

@@ -20,15 +20,15 @@ Labels = Annotated[list[str] | None, typer.Option("--label", help="What the sour
 Columns = Annotated[list[str] | None, typer.Option("--column", help="What a table calls a column, e.g. --column path=filename.", show_default=False)]
 
 
-def _storable(words: str) -> str:
+def storable(words: str) -> str:
     """What a terminal gives that is no UTF-8 as text that can be stored."""
     from pipelines.layouts.found import as_text
 
     return as_text(words)
 
 
-Who = Annotated[str, typer.Option("--who", help="Who decides.", callback=_storable)]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.", callback=_storable)]
+Who = Annotated[str, typer.Option("--who", help="Who decides.", callback=storable)]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the journal.", callback=storable)]
 
 
 def root_of(workspace: Path | None) -> Path:

@@ -31,6 +31,15 @@ class Operator(Actor):
 
 def ask_password(prompt: str = "Password: ") -> str:
     """The password, typed twice at a terminal without being shown, else the first line of stdin; never from the command's words."""
+    try:
+        password = _asked(prompt)
+        password.encode()
+    except UnicodeError as problem:
+        raise WorkspaceError("Nothing was changed.", why="the password is no text in UTF-8", next_step="Give it in UTF-8, or choose another one.") from problem
+    return password
+
+
+def _asked(prompt: str) -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass(prompt)

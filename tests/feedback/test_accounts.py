@@ -60,7 +60,7 @@ def test_passwords_are_argon2id_and_tokens_and_keys_are_never_stored(strong: Acc
     ("field", "values"),
     [
         ("name", ("", " ", "x" * 101, "a\nb")),
-        ("email", ("nobody", "a@b", "a b@example.org", f"{'x' * 250}@example.org")),
+        ("email", ("nobody", "a@b", "a b@example.org", "a\udcff@example.org", f"{'x' * 250}@example.org")),
         ("user_name", ("ab", "-ab", "a b", "a/b", "x" * 33, "né", "0123456789abcdef" * 2)),
         ("password", ("short", "x" * 513, "aaaaaaaaaaaa", "my ann is here 9")),
     ],
@@ -302,6 +302,10 @@ def test_the_first_admin_is_made_at_the_command_line_with_a_password_from_stdin(
     people.add_user(tmp_path, settings, "root", "", "root@example.org", "admin", people.ask_password())
     (row,) = people.user_rows(tmp_path, settings)
     assert (row["user_name"], row["role"], row["name"], row["state"]) == ("root", "admin", "root", "")
+    for errors in ("strict", "surrogateescape"):  # as Python opens it in most places, and where it is told of no language
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{PASSWORD} é".encode("latin-1")), "utf-8", errors))
+        with pytest.raises(WorkspaceError, match="no text in UTF-8"):
+            people.ask_password()
     with pytest.raises(WorkspaceError, match="last admin"):
         people.govern_user(tmp_path, settings, "root", role="viewer")
     with pytest.raises(WorkspaceError, match="no account"):

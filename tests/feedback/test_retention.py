@@ -510,9 +510,13 @@ def test_a_case_whose_own_upload_is_erased_keeps_the_other_uploads_of_its_file(w
 
 def test_what_was_erased_may_come_again_and_be_judged_and_never_trains(world: World) -> None:
     detection_id, case_id = world.upload(JPEG + b"one")
+    _, second = world.upload(JPEG + b"two")
     erasing(world).erase(world.sender, detection_id)
     _, again = world.upload(JPEG + b"one", owner=world.cy)
     assert again == case_id and world.case(case_id)["state"] == "open" and world.case(case_id)["owner_id"] == world.cy.user_id
+    _, third = world.upload(JPEG + b"three")
+    later = world.cases.page("open", after=world.case(second)["number"], limit=9)
+    assert [case["id"] for case in later] == [case_id, third], "whoever asks for what has come since meets it"
     assert world.decide(case_id, "fake")["handover"] == ""
     assert export_reviewed(world.root, world.settings) is None
 

@@ -279,6 +279,7 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path):
         ("evaluate", "w", "--cross", "--model", "nowhere"): "Name a folder with model.onnx and card.json",
         ("verify-report", "nowhere.json"): "There is no report to verify",
         ("ingest", "nowhere", "-w", "w"): "Next: Check the path",
+        ("erase", os.fsdecode(b"k\xff"), "--who", "ann", "--why", "asked to", "-w", "w"): r"no sample of the batches is called 'k\\xff'",
     }
     for words, expected in told.items():
         done = vigil(*words, cwd=tmp_path, check=False)
