@@ -114,7 +114,7 @@ STANDS_FOR = {
     ("drift", 18): (
         17,
         "known generators weigh as they came in for label noise: every week here has one mixture, and of 30 weeks each with none, 2%, 3% and 5% of "
-        "the labels flipped the same 0, 4, 14 and 29 are held",
+        "the labels flipped the same 0, 4, 14 and 29 are held; an accuracy that is estimated is of all that came in: no figure here comes from it",
     ),
     ("drift", 16): (15, "label noise counts the people of each label apart: every week here has many of each"),
     ("drift", 15): (14, "what is contradicted of each batch is said beside the test: the test is the same"),

@@ -109,7 +109,7 @@ def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLik
     if corrected:
         error = right.astype(np.float64) - drawn
         wrong = seen - int(right.sum())
-        alike = float(weight.sum() ** 2 / (weight**2).sum())  # so many, had each been drawn from as many
+        alike = as_many(weight)
         mean = float(np.average(error, weights=weight))
         spread = float(np.average((error - mean) ** 2, weights=weight)) * alike / (alike - 1) if alike > 1 else UNKNOWN_VARIANCE
         if min(wrong, seen - wrong) < HARDLY_ANY:
@@ -120,6 +120,11 @@ def estimate(expected: Moments, drawn_expected: ArrayLike, drawn_right: ArrayLik
         variance = max(expected.variance, _spread(value * expected.n, expected.n)) / expected.n
     low, high = (min(1.0, max(0.0, value + side * reach * math.sqrt(variance))) for side in (-1, 1))
     return Estimated(min(1.0, max(0.0, value)), low, high, expected.n, seen, int(right.sum()), corrected)
+
+
+def as_many(weights: np.ndarray) -> float:
+    """How many that weigh alike say as much as all these do [n] (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _spread(right: float, n: float) -> float:

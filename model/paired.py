@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from model.estimate import as_many
 from model.metrics import as_fake
 
 Floats = NDArray[np.float64]
@@ -218,7 +219,7 @@ def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.b
         rows = np.bincount(inverse[sample], weights=weight, minlength=names.size)
         held = rows / (rows.sum() or 1.0)  # of the sample, by each person, who draws the mean towards himself
         count = int((rows > 0).sum())
-        people.append(round(count * _as_many(weight) / weight.size) if count else 0)
+        people.append(round(count * as_many(weight) / weight.size) if count else 0)
         apart = np.where(held < 1, 1 - held, 1.0) / math.sqrt(max(1, count - 1) / max(1, count))
         influence = np.where(sample, influence / apart[inverse], influence)
         own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)
@@ -244,12 +245,7 @@ def _welch(parts: Sequence[tuple[float, float]]) -> float:
 def _people(side: NDArray[np.bool_], clusters: ArrayLike) -> float:
     """Of how many people the rows of one class are, as if all had equally many (Kish 1965)."""
     _, videos = np.unique(np.asarray(clusters)[side], return_counts=True)
-    return _as_many(videos)
-
-
-def _as_many(weights: "Floats | NDArray[np.int_]") -> float:
-    """How many that weigh alike say as much as all that weigh so much (Kish 1965)."""
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    return as_many(videos)
 
 
 def _degrees(held: Floats) -> float:

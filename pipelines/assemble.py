@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
+from pipelines.people import first_known, people_by_video, videos_by_file
 from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
@@ -59,14 +60,15 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
-    people, made_of = _people_by_video(standing_samples), _videos_by_file(standing_samples)
+    people, made_of = people_by_video(standing_samples), videos_by_file(standing_samples)
     earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
     known = {one["sample_id"]: one["label"] for one in earlier if one["label"] and not one["quarantine"]}
     for row in (*collected, *forged, *unlabelled):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
         path = composed(paths[row["sample_id"]])
         video = composed(row["source_video"]) or (path if path in named else "")
-        row["cluster"] = composed(row["identity"]) or _whose(video, people, made_of) or row["sample_id"]
+        made_from = first_known(video, people, made_of)
+        row["cluster"] = composed(row["identity"]) or people.get(made_from, made_from) or row["sample_id"]
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
@@ -175,29 +177,6 @@ def _usable_forged(
         else:
             usable.append(row)
     return usable
-
-
-def _people_by_video(samples: Sequence[Row]) -> dict[str, str]:
-    """Whom a video shows, by its path or by the name that samples give it as their source; what the file itself says comes first, then who came first."""
-    found: dict[str, str] = {}
-    for column in ("path", "source_video"):
-        for sample in samples:
-            if sample["identity"] and sample[column]:
-                found.setdefault(composed(sample[column]), composed(sample["identity"]))
-    return found
-
-
-def _videos_by_file(samples: Sequence[Row]) -> dict[str, str]:
-    return {composed(sample["path"]): composed(sample["source_video"]) for sample in reversed(samples) if sample["source_video"]}
-
-
-def _whose(video: str, people: Mapping[str, str], made_of: Mapping[str, str]) -> str:
-    """The person in a video, as far back as anybody is named in what it was made of; where nobody is, the video that all that was made of."""
-    met = set()
-    while video not in people and video in made_of and video not in met:
-        met.add(video)
-        video = made_of[video]
-    return people.get(video, video)
 
 
 def _forged_as_judged(root: Path, batches: Iterable[str]) -> dict[str, set[str]]:

@@ -51,6 +51,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     clips_of_cycle = clips[new]["unit"].nunique()
     unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])  # the champion has not trained on these, nor on anything new
     clips = clips[unseen | new] if cycle.base_model else clips.head(0)
+    came = videos_of_kinds(clips[clips["new"].astype(bool)])
     clips = draw(clips, settings.drift.max_samples, settings.budget.evaluation_clips_per_slice, cycle.seed)
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
@@ -64,7 +65,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         result = weigh(asked[asked["case_id"] == ""], holdout_counts(rows[rows["new"].astype(bool)]), settings, cycle, threshold, holdout_counts(rows))
         corrects = asked["corrects"].astype(bool)  # the champion has learned these under the label that they correct
         labels = label_noise(asked[~corrects], threshold, cycle) | {"corrections": int(corrects.sum())}
-        result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold)
+        result["estimated"] = champion_accuracy(units[units["new"].astype(bool)], threshold, came)
     else:
         result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}
     result["cycle"] = cycle.cycle
@@ -88,6 +89,11 @@ def draw(clips: "pd.DataFrame", most: int, per_kind: int, seed: int) -> "pd.Data
     labelled = clips["label"].isin(["real", "fake"])
     cut = pd.concat([draw_panel(clips[labelled], per_kind, str(seed)), clips[~labelled]]).sort_index()
     return draw_panel(cut, most, str(seed), by=("new",))
+
+
+def videos_of_kinds(clips: "pd.DataFrame") -> "pd.Series[int]":
+    """How many videos there are of each label and generator, the kinds that `draw` cuts."""
+    return clips.groupby(["label", "generator"])["unit"].nunique()
 
 
 def combine(scored: "pd.DataFrame", model_dir: Path) -> "pd.DataFrame":
@@ -166,26 +172,42 @@ def _as_in_the_new(new: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     return np.array([1.0 if is_new else wanted[kind] / there[kind] for is_new, kind in zip(new, kinds, strict=True)])
 
 
-def champion_accuracy(incoming: "pd.DataFrame", threshold: float) -> dict[str, Any] | None:
+def champion_accuracy(incoming: "pd.DataFrame", threshold: float, came: "pd.Series[int] | None" = None) -> dict[str, Any] | None:
     """How often the champion is right on incoming videos: `estimated` from its probabilities alone, `observed` where a label is known. None without any.
 
-    The share of fakes among them is estimated too: what comes in is seldom half fake.
+    `came`: of how many videos of each label and generator these were drawn (`videos_of_kinds`; else they are all): each stands for so many of its kind,
+    and the intervals are of as many as say as much, weighed alike (Kish 1965). Of a draw that keeps as many fakes as reals both would else be of another
+    traffic. The share of fakes among them is estimated too: what comes in is seldom half fake.
 
     Labels of a batch are no random draw, so one does not correct the other; where they are apart, either the calibration or the labels are wrong.
     On the service's traffic audited verdicts are a random draw: feedback/estimate.py.
     """
-    from model.estimate import Moments, at_share, estimate, expected_right, share_of_fakes
+    from model.estimate import Moments, as_many, at_share, estimate, expected_right, share_of_fakes
     from model.metrics import wilson
 
-    p_fake = incoming["p_fake"].to_numpy(dtype=np.float64)
-    found = estimate(Moments.of(expected_right(at_share(p_fake, share_of_fakes(p_fake)), p_fake >= threshold)), [], [])
-    if found is None:
+    if incoming.empty:
         return None
+    weights = _stand_for(incoming, came)
+    p_fake = incoming["p_fake"].to_numpy(dtype=np.float64)
+    expected = expected_right(at_share(p_fake, share_of_fakes(p_fake, weights)), p_fake >= threshold)
+    sums = (float(np.average(values, weights=weights)) for values in (expected, expected**2))
+    found = estimate(Moments.of_sums(round(as_many(weights)), *sums), [], [])
+    assert found is not None, "there is a video"
     known = (incoming["label"] != "").to_numpy()
-    right = int(((p_fake >= threshold) == (incoming["label"] == "fake").to_numpy())[known].sum())
-    low, high = wilson(right, int(known.sum())) or (None, None)
-    observed = {"n": int(known.sum()), "value": right / int(known.sum()) if known.any() else None, "low": low, "high": high}
-    return {"estimated": {name: getattr(found, name) for name in ("n", "value", "low", "high")}, "observed": observed}
+    right = ((p_fake >= threshold) == (incoming["label"] == "fake").to_numpy())[known]
+    share, alike = (float(np.average(right, weights=weights[known])), round(as_many(weights[known]))) if known.any() else (None, 0)
+    low, high = wilson((share or 0.0) * alike, alike) or (None, None)
+    observed = {"n": int(known.sum()), "value": share, "low": low, "high": high}
+    told = {"n": len(incoming), "of": round(float(weights.sum())), "value": found.value, "low": found.low, "high": found.high}
+    return {"estimated": told, "observed": observed}
+
+
+def _stand_for(drawn: "pd.DataFrame", came: "pd.Series[int] | None") -> np.ndarray:
+    """Of each drawn video [N], for how many of its label and generator it stands."""
+    if came is None:
+        return np.ones(len(drawn))
+    parts = (came / drawn.groupby(["label", "generator"]).size()).to_dict()
+    return np.array([parts[kind] for kind in zip(drawn["label"], drawn["generator"], strict=True)])
 
 
 def group_of(units: "pd.DataFrame", threshold: float = 0.5) -> "pd.Series[str]":

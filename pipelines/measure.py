@@ -8,7 +8,7 @@ drawn: people only where somebody says who they are. The threshold is the one th
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.ingest import identity_of
 from pipelines.layouts import Found, Listing, read_layout
+from pipelines.people import first_known, people_by_video, videos_by_file
 from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
 from workspace.errors import DataError
 from workspace.files import CsvLines, add_row, atomic_file, rows_of, sha256_bytes, sha256_file, write_json
+from workspace.manifest import composed
 from workspace.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 ABOUT = ("label", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 COLUMNS = ("file", *ABOUT, *SAID)
-DRAWN = {"people": "identity", "source_videos": "source_video", "files": "file"}  # what the intervals draw: the first that is known of a file, by its column
+DRAWN = ("people", "source_videos", "files")  # what the intervals draw: the first that is known of a file
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 
@@ -190,15 +192,18 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, source_video, kind, file and p_fake.
 
     Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
-    intervals; `drawn` counts how many files were drawn by each of these, and `over` is the weakest of them, '' where fewer than two could be drawn and
-    no figure has an interval. `verdicts` counts what was said of each class: a figure at the threshold calls fake what the verdict may call uncertain.
+    intervals, and a file without a name is of the person in the video that it was made of; `drawn` counts how many files were drawn by each of these, and
+    `over` is the weakest of them, '' where fewer than two could be drawn and no figure has an interval. `verdicts` counts what was said of each class: a
+    figure at the threshold calls fake what the verdict may call uncertain.
     """
     import pandas as pd
 
     everything = pd.DataFrame(list(rows))
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
-    drawn = [next((name, str(row[column])) for name, column in DRAWN.items() if row[column]) for row in table.to_dict("records")]
+    samples = [{"path": row["file"], **{name: row[name] for name in ("identity", "source_video")}} for row in everything.to_dict("records")]
+    people, made_of = people_by_video(samples), videos_by_file(samples)
+    drawn = [_drawn(row, people, made_of) for row in table.to_dict("records")]
     by = [name for name, _ in drawn]
     table["cluster"] = [f"{name == 'people'} {cluster}" for name, cluster in drawn]  # a real that its fakes name is one with them
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
@@ -210,6 +215,14 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
         "by_generator": {name: _figures(part, threshold) for name, part in rows_by_generator(table).items()},
     }
+
+
+def _drawn(row: "Mapping[Hashable, Any]", people: Mapping[str, str], made_of: Mapping[str, str]) -> tuple[str, str]:
+    """With whom or what a file is drawn, one of DRAWN and its name: a person, as the sets and the gates count, else the video that it was made of."""
+    if row["identity"]:
+        return "people", composed(row["identity"])
+    video = first_known(composed(row["source_video"] or row["file"]), people, made_of)
+    return ("people", people[video]) if video in people else ("source_videos" if row["source_video"] else "files", video)
 
 
 def _figures(table: "pd.DataFrame", threshold: float) -> dict[str, Any]:

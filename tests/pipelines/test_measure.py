@@ -144,6 +144,21 @@ def test_a_table_that_names_people_is_believed_and_one_that_names_source_videos_
     assert evaluated(folder / "labels.csv", tmp_path / "out")["overall"]["auc"]["clusters"] == 2 + 4 + 1
 
 
+def test_a_fake_without_a_name_counts_with_the_person_of_the_video_that_it_was_made_of(folder: Path, tmp_path: Path) -> None:
+    """As to ingest and to the gates. Each was drawn by itself: the intervals were too narrow, and nobody was said to say who is in it."""
+    write(folder, {"real/carl.mp4": 0.2, "fake/gan/carl.mp4": 0.7, "fake/gan/ren\u00e9_1.mp4": 0.6, "fake/gan/ren\u00e9_2.mp4": 0.7})
+    lines = [f"real/{person}_{take}.mp4,real,{person}," for person in ("anna", "bert") for take in (1, 2)]
+    lines += [f"fake/gan/{person}_{take}.mp4,fake,,real/{person}_{take}.mp4" for person in ("anna", "bert") for take in (1, 2)]
+    (folder / "labels.csv").write_text("\n".join(["path,label,identity,source_video", *lines]))
+    report = evaluated(folder / "labels.csv", tmp_path / "out")
+    assert report["drawn"] == {"over": "people", "people": 8, "source_videos": 0, "files": 0} and report["overall"]["auc"]["clusters"] == 2
+    lines += ["real/carl.mp4,real,,", "fake/gan/carl.mp4,fake,,real/carl.mp4"]  # of whom nobody says anything
+    lines += ["fake/gan/ren\u00e9_1.mp4,fake,ren\u00e9,elsewhere.mp4", "fake/gan/ren\u00e9_2.mp4,fake,,fake/gan/rene\u0301_1.mp4"]  # a fake of a fake
+    (folder / "labels.csv").write_text("\n".join(["path,label,identity,source_video", *lines]))
+    report = evaluated(folder / "labels.csv", tmp_path / "out")
+    assert report["drawn"] == {"over": "files", "people": 10, "source_videos": 1, "files": 1} and report["overall"]["auc"]["clusters"] == 2 + 1 + 1
+
+
 def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(folder: Path, tmp_path: Path) -> None:
     """Copies passed for independent files, which made intervals too narrow, and one file was measured in both classes."""
     alone = evaluated(folder, tmp_path / "out")

@@ -289,10 +289,11 @@ def test_bytes_that_are_no_letters_do_not_keep_a_cycle_from_its_page(tmp_path: P
 def test_a_week_without_labels_shows_drift_and_the_estimated_accuracy(tmp_path: Path) -> None:
     """Nothing is judged then, and this page is all that says how the champion does on what came in."""
     cycle = replace(CYCLE, unlabelled=("b2",))
-    said = {"n": 40, "value": 0.7, "low": 0.6, "high": 0.8}
+    said = {"n": 40, "of": 60, "value": 0.7, "low": 0.6, "high": 0.8}
     drift = {"cycle": cycle.cycle, "status": "tested", "n_new": 40, "n_ref": 90, "p_value": 0.005, "alpha": 0.01, "drifted": True, "covered": False}
     write_json(tmp_path / "reports/drift/drift.json", {**drift, "not_covered": ["unlabelled"], "estimated": {"estimated": said, "observed": {"n": 0}}})
     page = write_report(tmp_path, cycle).read_text(encoding="utf-8")
+    assert "of the 60 incoming videos, of which 40 were looked at" in page
     assert "They differ." in page and "right on 70.0%" in page and "vigil serve asks them" in page
     assert "They differ." not in write_report(tmp_path, replace(cycle, cycle="2026-W49.1")).read_text(encoding="utf-8"), "another cycle's"
 
