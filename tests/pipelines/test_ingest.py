@@ -590,11 +590,11 @@ def test_a_file_with_a_medium_s_name_that_holds_none_is_no_note(root: Path, sett
 
 
 def test_a_source_out_of_reach_is_a_reason_and_the_others_come_in(root: Path, settings: Settings, media: Path) -> None:
-    missing = source(media.parent / "unplugged", "disk")
-    report = ingest(root, settings, [missing, source(media)])
-    assert report.added == 5 and "unplugged" in report.problems["disk"]
+    missing, nobodys = source(media.parent / "unplugged", "disk"), SourceSettings(name="home", path="~nobody-is-called-so/media")
+    report = ingest(root, settings, [missing, nobodys, source(media)])
+    assert report.added == 5 and "unplugged" in report.problems["disk"] and "~nobody-is-called-so" in report.problems["home"]
     assert any(line.startswith("disk: nothing taken in") for line in report.lines())
-    assert pending(root, settings, [missing]) == 0
+    assert pending(root, settings, [missing, nobodys]) == 0
 
 
 def test_a_source_that_cannot_be_understood_is_a_reason_alone_and_among_others(root: Path, settings: Settings, media: Path) -> None:
