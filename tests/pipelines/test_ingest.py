@@ -457,7 +457,8 @@ def test_a_label_stands_before_none_for_the_same_content_whichever_name_comes_fi
 
 
 def test_two_names_that_are_written_alike_are_two_files(root: Path, settings: Settings, media: Path) -> None:
-    """A name that is no text, beside one that spells its bytes, kept the whole source out at each ingest."""
+    """A name that is no text, beside one that spells its bytes, kept the whole source out at each ingest; and of a folder it ended each after its batch."""
+    media.symlink_to(media.rename(media.with_name(os.fsdecode(b"\xff"))))
     photo(media / "real" / "\\xff.jpg", 50)
     (media / "real" / "r1.jpg").rename(media / "real" / os.fsdecode(b"\xff.jpg"))
     (media / "real" / "r2.jpg").rename(media / "real" / "\\xff.jpg (2)")
