@@ -26,6 +26,7 @@ from flows.opening import (
     open_new_cycle,
     place_models,
     refuse_changed_champion,
+    refuse_missing_parameters,
     refuse_other_ground,
     write_batches,
 )
@@ -165,6 +166,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     from workspace.repository import set_remote
 
     refuse_damaged(root)
+    refuse_missing_parameters(root)
     journal = Journal(root)
     set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)

@@ -61,6 +61,31 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
     journal.append("cycle_held", cycle=opened.cycle, reason=f"{reason}`vigil retrain --force` judges what came in against that one.", defer=True, put_off=True)
 
 
+def refuse_missing_parameters(root: Path) -> None:
+    """Raise SettingsError where params.yaml lacks what a stage depends on. A setting may have a default, but DVC reads the file, stage by stage."""
+    import yaml
+
+    pipeline, params = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None for path in (root / "dvc.yaml", root / "params.yaml"))
+    if not (pipeline and params):
+        return
+    needed = {str(name) for stage in pipeline["stages"].values() for name in stage.get("do", stage).get("params", [])}
+    if missing := sorted(name for name in needed if not _has(params, name)):
+        raise SettingsError(
+            "Nothing was taken in, and no stage begun: params.yaml is not whole.",
+            why=f"it lacks {', '.join(missing)}, and a stage is done anew where one of these changes",
+            next_step="Run `vigil upgrade`: it adds what is missing.",
+        )
+
+
+def _has(values: Any, name: str) -> bool:
+    """Whether nested settings have a name like gates.alpha."""
+    for key in name.split("."):
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
 def refuse_other_ground(root: Path, settings: Settings, base_cycle: str, opened: Cycle | None = None) -> None:
     """Raise SettingsError where the settings cut faces, or split people, another way than the champion's did: nobody could compare the two.
 

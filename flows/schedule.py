@@ -4,6 +4,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prefect.runner import Runner
     from prefect.schedules import Schedule
 
+BANNED = re.compile(r"[/%&<>]")  # which Prefect lets no deployment be called
 LOOK_SECONDS = 1.0  # between two looks at whether the server still runs
 LEAVE_SECONDS = 30.0  # for what is under way when it does not; a cycle that is cut off goes on with the next question
 
@@ -92,7 +94,8 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
 
     prepare_environment(root)
     mine = workspace_id(Journal(root).events())[:8] if os.environ.get("PREFECT_API_URL") else ""  # others may use that server, and call a folder so
-    name = f"{root.name}-{mine}" if mine else root.name
+    folder = BANNED.sub("-", root.name)
+    name = f"{folder}-{mine}" if mine else folder
     with scheduling_alone(root), prefect_server(root) as server, _told_where_it_ends(server, _log_of_server(root)):
         from prefect.runner import Runner
 

@@ -5,6 +5,7 @@ an object, `Place.bring` fetches it after all. Fetched objects lie in `.vigil/in
 connection leaves them there, and the next run goes on with them.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class Place:
 
 def located(root: Path, source: SourceSettings) -> Path:
     """Where a local source is; a relative path is seen from the workspace first. Raises FileNotFoundError."""
-    path = Path(source.path).expanduser()
+    path = Path(os.path.expanduser(source.path))  # the home of somebody who is not known here stays as it is
     for candidate in (root / path, Path.cwd() / path):
         if candidate.exists():
             return candidate

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.fingerprint import TOO_BIG, UNREADABLE
+from pipelines.layouts.found import as_text
 from workspace.files import read_json, write_json
 from workspace.settings import SourceSettings
 
@@ -47,7 +48,7 @@ def stamp_of(path: Path) -> Stamp:
 
 def seen_as(source: SourceSettings, place: Path | str) -> str:
     """What the cache calls a source that lies in `place`: two folders may share a name, and their files names, sizes and times."""
-    return f"{source.name} {place.resolve() if isinstance(place, Path) else place}"
+    return f"{source.name} {as_text(str(place.resolve())) if isinstance(place, Path) else place}"
 
 
 class Seen:

@@ -9,18 +9,18 @@ from workspace.profiles import compose_params, project_root
 from workspace.repository import init_repository, is_versioned
 from workspace.settings import load_settings
 
-UNUSABLE = "{}?"  # DVC fills in the first two, and Prefect ends its database's name at the last
+UNUSABLE = "{}?%"  # DVC fills in the first two, Prefect ends its database's name at the third, and MLflow takes the last and two digits for a letter
 
 
 def refuse_path(root: Path) -> None:
-    """Raises WorkspaceError for a path that DVC or Prefect cannot work with."""
+    """Raises WorkspaceError for a path that DVC, Prefect or MLflow cannot work with."""
     path = str(root.resolve())
     found = next((sign for sign in path if sign in UNUSABLE or "\ud800" <= sign <= "\udfff"), "")  # the latter stand for bytes that are no UTF-8
     if found:
         raise WorkspaceError(
             f"{root} cannot be a workspace. Nothing was changed.",
-            why=f"there is {found!r} in its path, which DVC or Prefect cannot work with",
-            next_step="Name a folder whose whole path is UTF-8 and has none of { } ?",
+            why=f"there is {found!r} in its path, which DVC, Prefect or MLflow cannot work with",
+            next_step="Name a folder whose whole path is UTF-8 and has none of { } ? %",
         )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from workspace.errors import WorkspaceError
 
 FORMAT = 2  # 1: the first workspaces, which name no format
-LINE = re.compile(r"^format:[ \t]*(\d+)[ \t]*(?:#.*)?$", re.MULTILINE)
-NAMED = re.compile(r"^format:", re.MULTILINE)
+KEY = r"""^(?:format|"format"|'format')[ \t]*:"""  # as YAML lets it be written
+LINE = re.compile(rf"{KEY}[ \t]*(\d+)[ \t]*(?:#.*)?$", re.MULTILINE)
+NAMED = re.compile(KEY, re.MULTILINE)
 
 
 def format_of(params: Path) -> int:

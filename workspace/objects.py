@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from configobj import ConfigObj
 
-from workspace.errors import DataError, WorkspaceError
+from workspace.errors import DataError, SettingsError, WorkspaceError
 from workspace.revisions import git
 
 WORKSPACE = "workspace"
@@ -91,11 +91,23 @@ def _as_said(folder: Path, pointer: Path) -> bool:
     return (len(sizes), sum(sizes)) == (out.get("nfiles"), out.get("size"))
 
 
+def remote_folder(url: str) -> Path:
+    """Where a remote that is a folder lies: a relative one as seen from the workspace, below .vigil. Raises SettingsError for a home that nobody has."""
+    try:
+        return Path(".vigil") / Path(url).expanduser()
+    except RuntimeError as problem:
+        raise SettingsError(
+            f"There is no folder for remote.url: {url}. Nothing was sent or fetched.",
+            why="~ stands for the home folder of a user, and this machine knows of none with that name",
+            next_step="Write the whole path of the folder into params.yaml.",
+        ) from problem
+
+
 def local_remote(root: Path, url: str) -> Path | None:
     """The remote of the settings where it is this workspace's own folder below .vigil, else None: others may need what another one holds."""
     if not url or "://" in url:
         return None
-    folder = root / ".vigil" / Path(url).expanduser()
+    folder = root / remote_folder(url)
     return folder if is_own(root, folder) else None
 
 

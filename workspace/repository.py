@@ -84,6 +84,8 @@ def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
     """
     from configobj import ConfigObj
 
+    from workspace.objects import remote_folder
+
     path = root / ".dvc" / "config"
     known = path.read_text(encoding="utf-8") if path.exists() else ""
     config = ConfigObj((known or DVC_CONFIG).splitlines(), interpolation=False)
@@ -91,7 +93,7 @@ def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
     core, section = config.setdefault("core", {}), f'remote "{REMOTE}"'
     if remote_url:
         local = "://" not in remote_url
-        wanted = {"url": str(root.resolve() / ".vigil" / Path(remote_url).expanduser()) if local else remote_url, "verify": "True"}
+        wanted = {"url": str(root.resolve() / remote_folder(remote_url)) if local else remote_url, "verify": "True"}
         if s3_endpoint_url:
             wanted["endpointurl"] = s3_endpoint_url
         same = section in config and config[section].get("url") == wanted["url"]  # what else it says of another place does not hold of this one
@@ -497,7 +499,9 @@ def absent(root: Path) -> list[str]:
 
 def lending_remote(root: Path, remote_url: str) -> str:
     """The remote of the workspace that this one was cloned from, where the settings want one within the workspace and it has none yet; else ''."""
-    return "" if (root.resolve() / ".vigil" / Path(remote_url).expanduser()).exists() else origins_remote(root, remote_url)
+    from workspace.objects import remote_folder
+
+    return "" if (root.resolve() / remote_folder(remote_url)).exists() else origins_remote(root, remote_url)
 
 
 def origins_remote(root: Path, remote_url: str) -> str:
@@ -505,9 +509,11 @@ def origins_remote(root: Path, remote_url: str) -> str:
 
     It lies where that workspace lies now, or else where the commit says: a workspace may have been moved since.
     """
-    wanted = Path(".vigil") / Path(remote_url).expanduser()
+    from workspace.objects import remote_folder
+
     if not remote_url or "://" in remote_url:
         return ""
+    wanted = remote_folder(remote_url)
     with open_dvc(root) as repo:
         committed = str(repo.config.get("remote", {}).get(REMOTE, {}).get("url", ""))
     origin = git(root, "config", "--default", "", "--get", "remote.origin.url").strip().removeprefix("file://")

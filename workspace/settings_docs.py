@@ -20,8 +20,8 @@ INTRODUCTION = """# Settings
 
 Every key of a workspace's `params.yaml`. The values shown are those of the profile `full`, which `params.yaml` of the project holds; `vigil init --profile
 small|demo` lays its differences over them, and `--print-params` shows what a new workspace gets. (A key that is taken out of `params.yaml` falls back to a
-default of the code, which may be another.) Unknown keys, wrong types and combinations that cannot be are refused, all of them in one message. This page is
-made by `python -m workspace.settings_docs`.
+default of the code, which may be another; one that a stage of dvc.yaml names is missed by the next cycle, and `vigil upgrade` adds it.) Unknown keys,
+wrong types and combinations that cannot be are refused, all of them in one message. This page is made by `python -m workspace.settings_docs`.
 """
 
 

@@ -15,7 +15,7 @@ from feedback.learned import FOLDER
 from flows.closing import finish_commit
 from flows.cycle import _one_cycle, conclude, keep_candidate, settle_batches
 from flows.health import examine
-from flows.opening import drawn_forgers, open_new_cycle, place_models, waiting_forgers
+from flows.opening import drawn_forgers, open_new_cycle, place_models, refuse_missing_parameters, waiting_forgers
 from flows.plan import make_plan
 from flows.policy import Start, how_much
 from flows.taking_in import take_in
@@ -29,7 +29,7 @@ from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, restore_cycle, write_cycle
-from workspace.errors import ModelFileError
+from workspace.errors import ModelFileError, SettingsError
 from workspace.files import sha256_bytes, write_json
 from workspace.forgetting import batches_with
 from workspace.journal import Journal
@@ -40,6 +40,7 @@ from workspace.remote import verify
 from workspace.revisions import git
 from workspace.settings import Settings, SourceSettings, load_settings
 from workspace.state import Decision, batch_states, cycles
+from workspace.upgrade import upgraded_params
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 
@@ -169,6 +170,19 @@ def test_the_only_source_is_passed_over_too_where_it_cannot_be_understood_and_er
     assert len(taken.problems) == 1 and taken.problems[0].startswith("bad: ") and "label '1'" in taken.problems[0]
     assert f"erased {sha256_bytes(content)[:16]} on request" in taken.lines
     assert [batch.state for batch in batch_states(Journal(root).events()).values()] == ["dropped"]
+
+
+def test_what_a_stage_lacks_in_the_settings_is_named_before_anything_is_taken_in(tmp_path: Path) -> None:
+    """The settings have a default, DVC has none: it said so at that stage, for one of them after the whole training, and spoke of a full disk."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    path = root / "params.yaml"
+    whole = path.read_text()
+    path.write_text("".join(line for line in whole.splitlines(keepends=True) if not line.startswith(("seed:", "  alpha:"))))
+    with lease(root, "retrain"), pytest.raises(SettingsError, match=r"lacks gates\.alpha, seed[\s\S]*vigil upgrade"):
+        _one_cycle(root, load_settings(path), False, False, [])
+    path.write_text(upgraded_params(path.read_text())[0])
+    refuse_missing_parameters(root)
 
 
 def test_a_paused_cycle_whose_champion_changed_is_ended_before_anything_more_is_trained(tmp_path: Path) -> None:

@@ -457,7 +457,8 @@ def test_a_label_stands_before_none_for_the_same_content_whichever_name_comes_fi
 
 
 def test_two_names_that_are_written_alike_are_two_files(root: Path, settings: Settings, media: Path) -> None:
-    """A name that is no text, beside one that spells its bytes, kept the whole source out at each ingest."""
+    """A name that is no text, beside one that spells its bytes, kept the whole source out at each ingest; and of a folder it ended each after its batch."""
+    media.symlink_to(media.rename(media.with_name(os.fsdecode(b"\xff"))))
     photo(media / "real" / "\\xff.jpg", 50)
     (media / "real" / "r1.jpg").rename(media / "real" / os.fsdecode(b"\xff.jpg"))
     (media / "real" / "r2.jpg").rename(media / "real" / "\\xff.jpg (2)")
@@ -590,11 +591,11 @@ def test_a_file_with_a_medium_s_name_that_holds_none_is_no_note(root: Path, sett
 
 
 def test_a_source_out_of_reach_is_a_reason_and_the_others_come_in(root: Path, settings: Settings, media: Path) -> None:
-    missing = source(media.parent / "unplugged", "disk")
-    report = ingest(root, settings, [missing, source(media)])
-    assert report.added == 5 and "unplugged" in report.problems["disk"]
+    missing, nobodys = source(media.parent / "unplugged", "disk"), SourceSettings(name="home", path="~nobody-is-called-so/media")
+    report = ingest(root, settings, [missing, nobodys, source(media)])
+    assert report.added == 5 and "unplugged" in report.problems["disk"] and "~nobody-is-called-so" in report.problems["home"]
     assert any(line.startswith("disk: nothing taken in") for line in report.lines())
-    assert pending(root, settings, [missing]) == 0
+    assert pending(root, settings, [missing, nobodys]) == 0
 
 
 def test_a_source_that_cannot_be_understood_is_a_reason_alone_and_among_others(root: Path, settings: Settings, media: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences
 @pytest.mark.parametrize("polls", [False, True])
 def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls: bool):
     """It stayed, asked nothing any more, and no service manager had a reason to start it again."""
-    root = tmp_path / "w"
+    root = tmp_path / "R&D"  # Prefect lets no deployment be called so
     open_workspace(root, "demo")
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

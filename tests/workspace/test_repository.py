@@ -30,7 +30,7 @@ from vigil.deciding import set_batch_state
 from vigil.differences import render_diff
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
-from workspace.errors import DataError, StageFailed, WorkspaceError
+from workspace.errors import DataError, SettingsError, StageFailed, WorkspaceError
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.objects import cache_of, is_cached, objects_in, to_add
@@ -145,6 +145,8 @@ def test_the_remote_s_place_may_have_any_letters_and_the_file_keeps_what_a_perso
     config.write_text("# mine\n" + config.read_text(encoding="utf-8") + "    jobs = 2\n" + other, encoding="utf-8")
     before = config.read_bytes()
     set_remote(root, "remote")
+    with pytest.raises(SettingsError, match="~nobody-is-called-so/store"):
+        set_remote(root, "~nobody-is-called-so/store")
     assert config.read_bytes() == before
     set_remote(root, "s3://bucket/x", "http://127.0.0.1:9")
     with open_dvc(root) as repo:

@@ -178,6 +178,14 @@ def test_while_it_is_served_nothing_is_upgraded(old: Path) -> None:
         assert not upgrade_workspace(old, False).changes, "nothing is to be done, so nobody is in the way"
 
 
+@pytest.mark.parametrize("line", [f'"format": {FORMAT}', f"'format': {FORMAT}", f"format : {FORMAT} # ours"])
+def test_the_format_is_read_however_yaml_lets_it_be_written(tmp_path: Path, line: str) -> None:
+    """It counted as the first format: every verb asked for an upgrade, and that said that nothing was to be changed."""
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(r"(?m)^format:.*$", line, compose_params("demo")))
+    assert line in path.read_text() and load_settings(path).format == FORMAT
+
+
 def test_a_later_vigil_of_the_same_format_brings_its_stages_and_numbers(old: Path) -> None:
     upgrade_workspace(old, False)
     text = (old / "params.yaml").read_text()
