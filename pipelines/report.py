@@ -214,7 +214,9 @@ def next_step(
         what = "Bring more media: each undecided gate below says how many are missing. Then run vigil retrain"
         again = "which judges these again beside them" if deferred else "to have these judged again beside them: vigil batches accept"
         # what the page says must stay true, so that it is said of every such page
-        caps = "Of a kind at most budget.evaluation_clips_per_slice videos are judged, and budget.attack_clips attacked: where a gate asks for more, raise these"
+        caps = (
+            "At most budget.evaluation_clips_per_slice videos of a kind are judged, and budget.attack_clips attacked: where a gate asks for more, raise these"
+        )
         return f"{what}{', ' if deferred else '; '}{again}. {caps}."
     if outcome == "held":  # every gate passed, and the probe or another champion held it
         wait = "It is judged again beside the next media; to have it judged at once: vigil retrain --force."

@@ -73,7 +73,8 @@ def test_a_champion_whose_threshold_was_changed_gives_no_figure(aged: Path) -> N
 
 
 def test_too_few_new_videos_are_no_figure(aged: Path) -> None:
-    row = decay.record(aged, demo_settings({"gates": {"min_slice": 500}, "budget": {"evaluation_clips_per_slice": 500, "attack_clips": 500}, "drift": {"max_samples": 500}}), second_cycle("0" * 64))
+    budget = {"evaluation_clips_per_slice": 500, "attack_clips": 500}
+    row = decay.record(aged, demo_settings({"gates": {"min_slice": 500}, "budget": budget, "drift": {"max_samples": 500}}), second_cycle("0" * 64))
     assert row["models"] == [] and "500 of each are needed" in row["why_not"]
 
 
