@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pytest
 import yaml
 
 from benchmarks.commands import one_prefect_server
-from benchmarks.kills import Round, environment, running_stage, stage_name, strike
+from benchmarks.kills import Round, at_work, environment, recorded, running_stage, stage_name, strike
 from media.synthetic import make_sample_media
-from tests.system.world import Asked, Broken, change_settings, copy_workspace, events, key_of, quick_workspace, vigil
+from tests.system.world import Asked, Broken, change_settings, copy_workspace, events, key_of, quick_workspace, stage_runs, vigil
 from workspace.files import read_json, sha256_bytes
+
+SIZE_PX = 160  # faces of 85 px, which suffice for clips of 64; drawing larger pictures takes twice as long
+PATIENCE_SECONDS = 600
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +57,7 @@ def one_server(prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None
 def media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of 16 rendered people, two real clips and two blendswaps each."""
     out = tmp_path_factory.mktemp("media") / "first"
-    make_sample_media(out, people=16, clips_per_person=2, seconds=1.0, fakes={"blendswap": 2}, seed=5)
+    make_sample_media(out, people=16, clips_per_person=2, seconds=1.0, fakes={"blendswap": 2}, seed=5, size_px=SIZE_PX)
     return out / "labels.csv"
 
 
@@ -61,7 +65,7 @@ def media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def second_media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of a later week: other people, another forger."""
     out = tmp_path_factory.mktemp("media") / "second"
-    make_sample_media(out, people=12, clips_per_person=1, seconds=1.0, fakes={"upsampler": 1}, seed=5, first_person=100)
+    make_sample_media(out, people=12, clips_per_person=1, seconds=1.0, fakes={"upsampler": 1}, seed=5, first_person=100, size_px=SIZE_PX)
     return out / "labels.csv"
 
 
@@ -81,10 +85,37 @@ def settings_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return log
 
 
+def die(root: Path, server: dict[str, str], plans: Sequence[Round]) -> list[dict[str, Any]]:
+    """Deaths of one cycle after another, as `strike` tells of them. Its lives use one running server: those of their own would die with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.items():
+            patch.setenv(name, value)
+        return [strike(root, plan) for plan in plans]
+
+
+def kill_stage(root: Path, stage: str, delay_seconds: float) -> dict[str, Any]:
+    """Kill this stage alone, so long after it began, and say what stood at that moment: the flow goes on, and has to run it again."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := [process for process, words in at_work(root) if f"pipelines.{stage}" in words]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(delay_seconds)
+    found[0].kill()
+    return {"victim": f"stage {stage}", "recorded": sorted(recorded(root)), "runs": len(stage_runs(root))}
+
+
 @pytest.fixture(scope="session")
-def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path, settings_read: Path) -> Broken:
-    """The first cycle, stopped in phase 1 as Ctrl-C in a terminal does it. One cycle serves this and all that needs a finished one: a cycle takes minutes."""
+def dying(tmp_path_factory: pytest.TempPathFactory, ingested: Path, prefect: dict[str, str], settings_read: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """The first cycle's workspace and the deaths before phase 1. One cycle serves the kill drill and all that needs a finished one: it takes minutes."""
     root = copy_workspace(ingested, tmp_path_factory.mktemp("promoted") / "w")
+    return root, die(
+        root, prefect, (Round("parent", "", 2.0), Round("group", "faces", 0.5), Round("parent", "validate", 0.0, after=True), Round("group", "forge", 0.5))
+    )
+
+
+@pytest.fixture(scope="session")
+def paused(dying: tuple[Path, list[dict[str, Any]]]) -> Broken:
+    """The same cycle, with a server of its own, stopped in phase 1 as Ctrl-C in a terminal does it."""
+    root, _ = dying
     log = root.parent / "log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -104,16 +135,23 @@ def paused(tmp_path_factory: pytest.TempPathFactory, ingested: Path, settings_re
 
 
 @pytest.fixture(scope="session")
-def struck(paused: Broken) -> dict[str, Any]:
-    """The paused cycle goes on, one of its stages is killed on the way, and the flow's own retry mends that: what `strike` says of it."""
-    return strike(paused.root, Round("stage", "train", 1.0))
+def deaths(dying: tuple[Path, list[dict[str, Any]]], paused: Broken, prefect: dict[str, str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All nine deaths of the first cycle, in stages, with everything around them, and between stages; and of a stage alone, whose flow went on."""
+    root, before = dying
+    later = die(root, prefect, (Round("parent", "pretrain", 1.0), Round("group", "harden", 0.2), Round("group", "train", 1.0)))
+    with ThreadPoolExecutor(1) as pool:  # the life that loses its stage `train` alone dies in the next
+        last = pool.submit(die, root, prefect, (Round("group", "evaluate", 2.0), Round("parent", "gate", 1.0, after=True)))
+        struck = kill_stage(root, "train", 1.0)
+    return [*before, *later, *last.result()], struck
 
 
 @pytest.fixture(scope="session")
-def promoted(paused: Broken, struck: dict[str, Any]) -> Path:
+def promoted(paused: Broken, deaths: tuple[list[dict[str, Any]], dict[str, Any]]) -> Path:
     """The same workspace after its first cycle, promoted. Copy it before changing it."""
-    said = (paused.root / ".vigil" / "kill-drill.log").read_text()
+    done = vigil("retrain", "-w", paused.root, check=False)
+    said = done.stdout + done.stderr
     assert [one["fields"]["outcome"] for one in events(paused.root, "cycle_closed")] == ["promoted"] and "PROMOTED" in said, said[-3000:]
+    assert done.returncode == 0, said[-3000:]
     return paused.root
 
 
@@ -121,7 +159,7 @@ def promoted(paused: Broken, struck: dict[str, Any]) -> Path:
 def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
     """A copy of the promoted workspace, in whose service a clip was uploaded, became a case, and was reviewed by two people, with what was said."""
     root = copy_workspace(promoted, tmp_path_factory.mktemp("asked") / "w")
-    make_sample_media(root.parent / "upload", people=2, clips_per_person=1, seconds=1.0, fakes={}, seed=77)
+    make_sample_media(root.parent / "upload", people=2, clips_per_person=1, seconds=1.0, fakes={}, seed=77, size_px=SIZE_PX)
     clip = sorted((root.parent / "upload" / "real").glob("*.mp4"))[0].read_bytes()
     queue = yaml.safe_load((root / "params.yaml").read_text())["feedback"]["queue"]
     change_settings(root, {"feedback": {"queue": {**queue, "audit_fraction": 1.0}}})  # what it is sure of becomes a case too
@@ -148,24 +186,38 @@ def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
     return Asked(root, sha256_bytes(clip), detected, answers)
 
 
+def copy_in_a_moment(root: Path, to: Path) -> None:
+    """A workspace in which processes work, as it would be found if all of them died now."""
+    stopped = {process for _ in range(2) for process, _ in at_work(root) if process.suspend() is None}  # again for one that was just being started
+    try:
+        copy_workspace(root, to)
+    finally:
+        for process in stopped:
+            process.resume()
+
+
 @pytest.fixture(scope="session")
 def scheduled(asked: Asked, second_media: Path) -> Broken:
     """A second cycle, with the reviewed case and a batch of another forger, started by a served deployment.
 
-    It is due every minute, so the slot is at most a minute ahead, and comes again while the first run is still at work.
+    It is due every minute, so the slot is at most a minute ahead, and comes again while the first run is still at work. Beside it lies the workspace as it
+    was once the model had been judged.
     """
-    root = asked.root
+    root, judged = asked.root, asked.root.parent / "judged"
     vigil("ingest", second_media, "-w", root)
     before, log = len(events(root, "cycle_closed")), root.parent / "log"
+    candidates = len(events(root, "candidate"))
     with open(log, "wb") as output:
         served = subprocess.Popen(
             [sys.executable, "-m", "vigil", "schedule", "-w", str(root), "--cron", "* * * * *"],
             stdout=output, stderr=subprocess.STDOUT, env=environment(), start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 600
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(events(root, "cycle_closed")) == before and time.monotonic() < deadline and served.poll() is None:
-            time.sleep(1)
+            if len(events(root, "candidate")) > candidates and not judged.exists():
+                copy_in_a_moment(root, judged)
+            time.sleep(0.2)
         time.sleep(3)  # the commit follows the journal's last line
     finally:
         os.killpg(served.pid, signal.SIGINT)  # as a terminal does

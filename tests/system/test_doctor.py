@@ -27,7 +27,7 @@ def states(database: Path, query: str) -> list[str]:
 
 def test_runs_that_a_killed_flow_left_running_are_closed_and_named(ingested: Path, tmp_path: Path) -> None:
     root = copy_workspace(ingested, tmp_path / "w")
-    strike(root, Round("group", "forge", 0.0))
+    strike(root, Round("group", "faces", 0.0))
     flows_of = root / ".vigil" / "prefect" / "prefect.db"
     assert "RUNNING" in states(flows_of, "select state_type from flow_run"), "the flow died in it"
     from workspace.registry import find_running, open_registry

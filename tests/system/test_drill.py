@@ -4,18 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.drill import run_kind, up_to_the_gates
-from tests.system.world import copy_workspace, vigil
+from benchmarks.drill import run_kind
+from tests.system.world import Broken, events
+from workspace.journal import Journal
+from workspace.state import cycles
 
 pytestmark = pytest.mark.usefixtures("one_server")
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory, promoted: Path, second_media: Path) -> Path:
-    """A second week, trained and measured, one command before its promotion."""
-    root = copy_workspace(promoted, tmp_path_factory.mktemp("ready") / "w")
-    vigil("ingest", second_media, "-w", root)
-    up_to_the_gates(root)
+def ready(scheduled: Broken) -> Path:
+    """A second week, trained and measured, before its promotion."""
+    root = scheduled.root.parent / "judged"
+    cycle = cycles(Journal(root).events())[-1]
+    assert (len(events(root, "promotion")), cycle.closed, cycle.outcome) == (1, "", ""), "it was copied before anything was decided"
     return root
 
 

@@ -11,6 +11,7 @@ from model.metrics import auc, summarise
 from model.shipped import STARTER, has_starter
 from pipelines.measure import measure, read_labelled
 from tests.system.world import git, vigil, vigil_json
+from vigil.api import Detector
 from vigil.measuring import render, render_cross
 from workspace.settings import SourceSettings
 
@@ -131,11 +132,12 @@ def test_explain_writes_pictures_and_a_sentence_a_person_may_repeat(promoted: Pa
     import cv2
 
     clip = next((source / "fake" / "upsampler").glob("*.mp4"))
-    said = vigil_json("score", clip, "-w", promoted)[0]
+    detector = Detector(promoted)
+    said = detector.score(clip)
     page = vigil_json("explain", clip, "-w", promoted, "--out", tmp_path / "why")
-    dense = vigil_json("score", clip, "-w", promoted, "--mode", "dense")[0]  # what was found there can be explained there
-    assert vigil_json("explain", clip, "-w", promoted, "--mode", "dense", "--out", tmp_path / "dense")["p_fake"] == pytest.approx(dense["p_fake"])
-    assert page["verdict"] == said["verdict"] and page["p_fake"] == pytest.approx(said["p_fake"])
+    dense = detector.score(clip, mode="dense")  # what was found there can be explained there
+    assert vigil_json("explain", clip, "-w", promoted, "--mode", "dense", "--out", tmp_path / "dense")["p_fake"] == pytest.approx(dense.p_fake)
+    assert page["verdict"] == said.verdict and page["p_fake"] == pytest.approx(said.p_fake)
     assert page["sentence"].startswith(("Called fake", "Called real", "Left uncertain")) and page["sentence"].endswith("there.")
     for name in page["pictures"]:
         picture = cv2.imread(str(tmp_path / "why" / name))

@@ -11,13 +11,15 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.kills import Round, complaints, environment, repeated, running_stage, strike
+from benchmarks.kills import complaints, environment, repeated, running_stage
 from tests.system.world import copy_workspace, vigil, vigil_json
 
 
-def test_a_killed_stage_is_run_again_by_the_same_command(promoted: Path, struck: dict[str, Any], tmp_path: Path):
-    assert struck["victim"] == "stage train"
-    assert complaints(copy_workspace(promoted, tmp_path / "w"), struck) == []
+def test_a_killed_stage_is_run_again_by_the_same_command(promoted: Path, deaths: tuple[list[dict[str, Any]], dict[str, Any]]):
+    died, struck = deaths
+    assert struck["victim"] == "stage train" and "train" not in struck["recorded"]
+    assert "train" in died[-2]["recorded"], "the life of which this stage was killed came to the next one"
+    assert repeated(promoted, struck) == []
 
 
 @pytest.mark.parametrize("whom", ["parent", "group"])
@@ -44,23 +46,13 @@ def test_a_sigterm_is_a_pause_and_the_same_command_goes_on(ingested: Path, tmp_p
     assert vigil("retrain", "--dry-run", "-w", root).returncode == 0
 
 
-@pytest.mark.usefixtures("one_server")  # the kill before had a server of its own, which died with it
-def test_one_cycle_survives_nine_deaths_and_repeats_nothing_that_was_finished(ingested: Path, tmp_path: Path):
+@pytest.mark.usefixtures("one_server")
+def test_one_cycle_survives_nine_deaths_and_repeats_nothing_that_was_finished(
+    promoted: Path, deaths: tuple[list[dict[str, Any]], dict[str, Any]], tmp_path: Path
+):
     """In stages, with everything around them, and between stages: each start goes on where the one before was."""
-    root = copy_workspace(ingested, tmp_path / "w")
-    plans = (
-        Round("parent", "", 2.0),
-        Round("group", "faces", 0.5),
-        Round("parent", "validate", 0.0, after=True),
-        Round("group", "forge", 0.5),
-        Round("parent", "pretrain", 1.0),
-        Round("group", "harden", 0.2),
-        Round("group", "train", 1.0),
-        Round("group", "evaluate", 2.0),
-        Round("parent", "gate", 1.0, after=True),
-    )
-    deaths = [strike(root, plan) for plan in plans]
-    assert [death["victim"] for death in deaths] == [plan.target for plan in plans]
-    assert complaints(root, deaths[-1]) == []
-    for death in deaths:
-        assert repeated(root, death) == [], "a finished stage ran again"
+    died, _ = deaths
+    assert [death["victim"] for death in died] == ["parent", "group", "parent", "group", "parent", "group", "group", "group", "parent"]
+    for death in died:
+        assert repeated(promoted, death) == [], "a finished stage ran again"
+    assert complaints(copy_workspace(promoted, tmp_path / "w"), died[-1]) == []

@@ -32,7 +32,11 @@ def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: 
     assert batch["state"] == "held" and "no label" in batch["why"] and {name.partition("@")[0] for name in stage_runs(root)} <= {"faces", "validate"}
     assert vigil_json("batches", "show", batch["batch"], "-w", root)["waiting"] == batch["samples"]
     assert git(root, "tag", "-l", "vigil/*") and not vigil_json("retrain", "--dry-run", "-w", root)["needed"], "nothing is left to do"
-    vigil("ingest", media, "-w", root)
+    for path in media.parent.rglob("p0016_*.mp4"):
+        to = tmp_path / "labelled" / path.relative_to(media.parent)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
+    assert "4 new" in vigil("ingest", tmp_path / "labelled", "-w", root).stdout
     assert "1 new batch" in vigil("retrain", "--dry-run", "-w", root).stdout, "the next labelled batch is a week like any other"
 
 
