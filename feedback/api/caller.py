@@ -70,7 +70,7 @@ class Callers:
         """The same, not counted: for a request that goes on, while keys are revoked and roles change. Raises Problem: 401, 403."""
         given = request.headers.get("authorization", "")
         actor = self.service.accounts.remembered(given[7:].strip(), time.monotonic()) if given[:7].lower() == "bearer " else None
-        return actor or await asyncio.to_thread(self._known, request)
+        return actor if actor is not None else await asyncio.to_thread(self._known, request)
 
     def upload(self, actor: Actor, request: Request) -> None:
         """Count an upload. Raises Problem 429."""
