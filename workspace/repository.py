@@ -399,12 +399,13 @@ def stale_git_locks(root: Path) -> list[str]:
     """The lock files that a killed git left; none while a git is at work here."""
     import psutil
 
-    locks = [*(root / ".git").glob("*.lock"), *(root / ".git" / "refs").rglob("*.lock")]
+    folder = root / (git(root, "rev-parse", "--git-dir", check=False) or ".git")  # elsewhere in a worktree or a submodule, where .git is a file
+    locks = [*folder.glob("*.lock"), *(folder / "refs").rglob("*.lock")]
     for process in psutil.process_iter(["name", "cwd"]) if locks else ():
         cwd = process.info["cwd"]
         if process.info["name"] == "git" and (cwd is None or Path(cwd).is_relative_to(root.resolve())):  # None: another user's, who does not let us look
             return []
-    return [str(lock.relative_to(root)) for lock in locks]
+    return [os.path.relpath(lock, root) for lock in locks]
 
 
 def remove_stale_git_locks(root: Path) -> list[str]:

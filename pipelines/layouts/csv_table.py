@@ -4,7 +4,7 @@ import csv
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from media.names import MEDIA_SUFFIXES
@@ -40,16 +40,18 @@ def read(source: SourceSettings, path: Path) -> Listing:
     if table.exists() and not table.is_file():  # to open a pipe would be to wait for whoever writes into it
         raise DataError(f"{table} is not a CSV file.", why="it is no regular file; pipes and devices are never read", next_step="Name a file.")
     rows: list[dict[str, str]] = []
+    lines: list[int] = []  # in which each row ends: blank lines are no rows, and a quoted field may have several
     shifted: list[str] = []
     try:
         with open(table, encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)  # else a quote that nobody closes takes in the rest of the table
             columns = [column.strip().lower() for column in reader.fieldnames or []]
             reader.fieldnames = columns
-            for number, row in enumerate(reader, start=2):
+            for row in reader:
+                lines.append(reader.line_num)
                 if beyond := row.pop(None, []):
                     fields = f"{len(columns) + len(beyond)} fields, the table has {len(columns)} columns"
-                    shifted.append(f"line {number}: {fields}; put quotes round a field with a comma, and no comma at the end")
+                    shifted.append(f"line {lines[-1]}: {fields}; put quotes round a field with a comma, and no comma at the end")
                 rows.append({key: (value or "").strip() for key, value in row.items()})
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"Cannot read the table {table}.", why=str(problem), next_step="Save it as a CSV file in UTF-8, every quote closed.") from problem
@@ -65,7 +67,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"more than one column is called {twice[0]}: capitals, and blanks around it, make no difference",
             next_step="Keep one of them.",
         )
-    listing = listing_of(source, table, rows, columns, first=2, word="line", mistakes=shifted)
+    listing = listing_of(source, table, rows, columns, numbers=lines, word="line", mistakes=shifted)
     if path.is_dir():
         named = {found.name for found in listing.files}
         media = (one for one in walk(path) if one.suffix.lower() in MEDIA_SUFFIXES and not is_hidden(one, path))
@@ -80,9 +82,9 @@ def columns_of(source: SourceSettings) -> dict[str, str]:
 
 
 def listing_of(
-    source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, first: int, word: str, mistakes: Sequence[str] = ()
+    source: SourceSettings, table: Path, rows: list[dict[str, str]], columns: Sequence[str], *, numbers: Iterable[int], word: str, mistakes: Sequence[str] = ()
 ) -> Listing:
-    """The files that the rows of a table name. `columns` are its own, in lower case; row `first` is its first `word` with content.
+    """The files that the rows of a table name. `columns` are its own, in lower case; `numbers` say which `word` of it each row is.
 
     Raises DataError, naming at most MOST_NAMED mistakes, those that were found before (`mistakes`) first.
     """
@@ -100,7 +102,7 @@ def listing_of(
     listing = Listing(names_people=theirs["identity"] in columns, is_table=True)
     seen: set[str] = set()
     here = os.path.realpath(table.parent)
-    for number, row in enumerate(rows, start=first):
+    for number, row in zip(numbers, rows, strict=True):
         row = {name: row.get(their, "") for name, their in theirs.items()}
         if "\0" in row["path"]:
             mistakes.append(f"{word} {number}: a null byte in its path")

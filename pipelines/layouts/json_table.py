@@ -49,7 +49,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"entry {wrong} says one key more than once: capitals, and blanks around it, make no difference",
             next_step="Keep one of them.",
         )
-    return listing_of(source, path, rows, list(dict.fromkeys(key for row in rows for key in row)), first=1, word="entry")
+    return listing_of(source, path, rows, list(dict.fromkeys(key for row in rows for key in row)), numbers=range(1, len(rows) + 1), word="entry")
 
 
 def _word(value: Any, single: bool, listed: bool) -> str | None:

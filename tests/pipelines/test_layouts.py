@@ -168,6 +168,7 @@ def test_zero_and_one_are_refused_until_somebody_says_which_is_which(tmp_path: P
         ("path,label\n,real\n", "no path"),
         ("path,label\na\0b.mp4,real\n", "line 2: a null byte in its path"),
         ("path,label\n/a/b\0/c.mp4,real\n", "line 2: a null byte in its path"),
+        ('path,label,note\na.mp4,real,"agreed\nin writing"\n\nb.mp4,reel,\n', "line 5: label 'reel'"),
         ("", "no column path"),
         ("path;label\na.mp4;real\n", "its first line is one column: 'path;label'\n.*Save it with commas between the columns"),
         ("path\tlabel\na.mp4\treal\n", "Save it with commas between the columns"),

@@ -298,6 +298,9 @@ def test_the_lock_of_a_killed_git_goes_and_that_of_a_living_one_stays(root: Path
         at_work.communicate()
     _, done = examine_and_fix(copy, load_settings(copy / "params.yaml"), fix=True, push=False)
     assert "removed .git/index.lock" in done
+    git(copy, "init", "-q", "--separate-git-dir", str(tmp_path / "apart"))  # then .git is a file, as in a worktree or a submodule
+    (tmp_path / "apart" / "index.lock").touch()
+    assert remove_stale_git_locks(copy) == ["../apart/index.lock"]
     before = git(copy, "rev-parse", "HEAD")
     assert commit(copy, "a change") != before
 
