@@ -29,7 +29,7 @@ from pipelines.names import USUAL, USUAL_SIDE
 from pipelines.scoring import read_set
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
-from tests.system.world import events, vigil, vigil_json
+from tests.system.world import copy_workspace, events, vigil, vigil_json
 from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
 from vigil.ending import unwritable
@@ -323,10 +323,11 @@ def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_pa
     vigil("ingest", "q", "-w", "w", cwd=tmp_path)
     sha256 = hashlib.sha256(bytes(range(256)) * 9).hexdigest()
     words = ("erase", sha256, "--who", "ann", "--why", "asked to", "-w", tmp_path / "w")
-    (row,) = vigil_json(*words, "--dry-run")["rows"]
+    page = vigil_json(*words, "--dry-run")
+    (row,) = page["rows"]
     assert (row["path"], row["shard"], row["bytes"]) == ("real/anna.mp4", "", 0)
     assert "its name goes" in vigil(*words, "--dry-run").stdout
-    assert vigil_json("erase", sha256.upper(), *words[2:], "--dry-run") == vigil_json(*words, "--dry-run"), "as another system's tool says it"
+    assert vigil_json("erase", sha256.upper(), *words[2:], "--dry-run") == page, "as another system's tool says it"
     vigil("erase", f" {sha256.upper()}", *words[2:])
     assert vigil_json(*words, "--dry-run")["rows"] == []
 
@@ -516,6 +517,18 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
     assert figures_of(tmp_path, "2026-W01.1") and figures_of(tmp_path, "2026-W02.1") == []
 
 
+@pytest.fixture(scope="module")
+def one_batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which one picture came in. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("one-batch")
+    root = folder / "w"
+    open_workspace(root, "demo")
+    (folder / "media" / "real").mkdir(parents=True)
+    assert cv2.imwrite(str(folder / "media" / "real" / "a.jpg"), np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8))
+    vigil("ingest", folder / "media", "-w", root)
+    return root
+
+
 @pytest.mark.parametrize(
     ("key", "name", "says"),
     [
@@ -525,12 +538,8 @@ def test_the_demo_shows_no_figures_of_an_earlier_cycle(tmp_path: Path) -> None:
         ('  weights: ""', "  weights: IMAGENET1K_V9", "IMAGENET1K_V9"),
     ],
 )
-def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(tmp_path: Path, key: str, name: str, says: str) -> None:
-    root = tmp_path / "w"
-    open_workspace(root, "demo")
-    (tmp_path / "media" / "real").mkdir(parents=True)
-    assert cv2.imwrite(str(tmp_path / "media" / "real" / "a.jpg"), np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8))
-    vigil("ingest", tmp_path / "media", "-w", root)
+def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(one_batch: Path, tmp_path: Path, key: str, name: str, says: str) -> None:
+    root = copy_workspace(one_batch, tmp_path / "w")
     params = (root / "params.yaml").read_text()
     assert params.count(key) == 1
     (root / "params.yaml").write_text(params.replace(key, name))

@@ -72,7 +72,7 @@ def _wait_until_served(said: str) -> str:
 @pytest.mark.usefixtures("one_server")
 def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
     """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever. SIGTERM in a stage was a traceback."""
-    make_sample_media(tmp_path / "media", people=4, clips_per_person=1, seconds=1.0, fakes={"blendswap": 1}, seed=5)
+    make_sample_media(tmp_path / "media", people=4, clips_per_person=1, seconds=1.0, fakes={"blendswap": 1}, seed=5, size_px=160)
     root = quick_workspace(tmp_path / "w")
     vigil("ingest", tmp_path / "media/labels.csv", "-w", root)
     words = [sys.executable, "-m", "vigil", "schedule", "-w", str(root)]
