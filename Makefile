@@ -25,7 +25,7 @@ setup: .venv/ready  ## the virtual environment with every pinned package
 demo: setup  ## four weeks of the loop on sample media, in ./demo
 	.venv/bin/vigil demo demo
 
-# One process more than two cores: a seventh of its time a test waits for something. The whole took 31 minutes, with two 36 (29 November 2026).
+# One process more than two cores: a seventh of its time a test waits for something. The whole took 31 minutes, with two 36 (29 November 2026); 29 the day after, and 55 processor minutes of 63.
 # With bytecode kept, as Python does unless it is told otherwise: the tests start more than a thousand processes, each of which would compile our code anew.
 test: setup  ## every test (25 to 35 minutes on two cores)
 	PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 3 --no-loadscope-reorder
