@@ -13,7 +13,7 @@ from flows.policy import FULL, Start, how_much
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, iso_week, next_cycle_id, write_cycle
 from workspace.errors import FEW, ModelFileError, SettingsError
-from workspace.files import atomic_file, read_json, write_json
+from workspace.files import atomic_file, parse_yaml, read_json, write_json
 from workspace.journal import Event, Journal
 from workspace.modelfiles import CARD, is_as_promoted, verify_promoted
 from workspace.revisions import tagged_cycles
@@ -63,9 +63,7 @@ def hold_where_the_champion_changed(journal: Journal, opened: Cycle) -> None:
 
 def refuse_missing_parameters(root: Path) -> None:
     """Raise SettingsError where params.yaml lacks what a stage depends on. A setting may have a default, but DVC reads the file, stage by stage."""
-    import yaml
-
-    pipeline, params = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None for path in (root / "dvc.yaml", root / "params.yaml"))
+    pipeline, params = (parse_yaml(path.read_bytes()) if path.exists() else None for path in (root / "dvc.yaml", root / "params.yaml"))
     if not (pipeline and params):
         return
     needed = {str(name) for stage in pipeline["stages"].values() for name in stage.get("do", stage).get("params", [])}

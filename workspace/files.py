@@ -1,4 +1,4 @@
-"""Whole files or none: atomic writes, JSON, tables of JSON lines, content hashes."""
+"""Whole files or none: atomic writes, JSON, YAML, tables of JSON lines, content hashes."""
 
 import errno
 import hashlib
@@ -87,6 +87,13 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError as problem:
         raise ValueError(f"{path} is nested too deep") from problem
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The value of YAML, by the C parser where there is one: dvc.lock has a dozen lines a batch and stage. Raises yaml.YAMLError."""
+    import yaml
+
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

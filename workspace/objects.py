@@ -14,6 +14,7 @@ import yaml
 from configobj import ConfigObj
 
 from workspace.errors import DataError, SettingsError, WorkspaceError
+from workspace.files import parse_yaml
 from workspace.revisions import git
 
 WORKSPACE = "workspace"
@@ -158,7 +159,7 @@ def _named_in(root: Path, revision: str) -> set[str]:
 
 def outputs_in(text: str) -> dict[str, str]:
     """The outputs that a .dvc file, or dvc.lock, names: path and md5."""
-    page: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # a lock of a hundred batches has thousands of lines
+    page: dict[str, Any] = parse_yaml(text) or {}
     stages = page["stages"].values() if "stages" in page else [page]
     return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
 
@@ -209,7 +210,7 @@ def _read(path: Path) -> None:
     elif not text.strip():
         raise ValueError("it is empty")
     elif path.name == "dvc.yaml":
-        yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].items()
+        parse_yaml(text)["stages"].items()
     elif not outputs_in(text) and path.suffix == ".dvc":
         raise ValueError("it names nothing")
 

@@ -121,7 +121,7 @@ def commit(root: Path, message: str, tag: str = "") -> str:
     if git(root, "diff", "--cached", "--name-only", "--", *names):
         git(root, "commit", "-q", "--no-verify", "-m", message, "--", *names)
     head = git(root, "rev-parse", "HEAD")
-    if tag and not git(root, "tag", "-l", tag):
+    if tag and not has_tag(root, tag):
         git(root, "tag", "-a", "-m", message, tag, head)
     return head
 

@@ -9,14 +9,13 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from workspace.files import read_json, write_json
+from workspace.files import parse_yaml, read_json, write_json
 
 
 def batches_of(root: Path) -> list[str]:
     """The batches whose stages DVC keeps up to date."""
-    return list(_yaml(root / "batches.yaml").get("batches", []))
+    return list(parse_yaml((root / "batches.yaml").read_bytes()).get("batches", []))
 
 
 def unsettled(root: Path, stage: str, batches: Iterable[str]) -> list[str]:
@@ -44,10 +43,10 @@ def _read(root: Path) -> dict[str, dict[str, str]]:
 
 def _stamps(root: Path, stage: str, batches: Iterable[str]) -> dict[str, str]:
     """What a batch's stage depends on and made, in a hash; '' where DVC has recorded nothing of it."""
-    told = _yaml(root / "dvc.yaml")["stages"][stage]["do"]
+    told = parse_yaml((root / "dvc.yaml").read_bytes())["stages"][stage]["do"]
     outputs = [next(iter(one)) if isinstance(one, dict) else one for one in (*told.get("outs", []), *told.get("metrics", []))]
     common = [hashlib.sha256((root / name).read_bytes()).hexdigest() for name in ("params.yaml", "dvc.yaml")]
-    recorded = _yaml(root / "dvc.lock").get("stages", {}) if (root / "dvc.lock").exists() else {}
+    recorded = parse_yaml((root / "dvc.lock").read_bytes()).get("stages", {}) if (root / "dvc.lock").exists() else {}
     stamps = {}
     for batch in batches:
         entry = recorded.get(f"{stage}@{batch}")
@@ -60,10 +59,3 @@ def _facts(path: Path) -> list[tuple[str, int, int, int]]:
     """Name, inode, size and time stamp of every file below `path`, or of the file itself; none where there is nothing."""
     files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path] if path.is_file() else []
     return [(one.relative_to(path.parent).as_posix(), (facts := one.stat()).st_ino, facts.st_size, facts.st_mtime_ns) for one in files]
-
-
-def _yaml(path: Path) -> Any:
-    """YAML by the C parser: dvc.lock has a dozen lines a batch and stage."""
-    import yaml
-
-    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
