@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from workspace.errors import DataError
 
 Metric = Callable[[NDArray[np.bool_], NDArray[np.float64]], float | None]
+Roc = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 OfRates = Callable[[float | None, float | None], float | None]  # of recall and the false-positive rate
 PREVALENCES = (0.001, 0.01, 0.10, 0.50)
 MIN_DEFINED = 0.8  # an interval needs this part of its resamples to be defined
@@ -81,7 +82,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     return float((_ranks(values)[fake].sum() - n_fake * (n_fake + 1) / 2) / (n_fake * n_real))
 
 
-def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+def roc_points(labels: ArrayLike, scores: ArrayLike) -> Roc | None:
     """(FPR, TPR, threshold), from (0, 0, inf) downwards; one point a distinct score. None without both classes."""
     fake, values = _pair(labels, scores)
     if not fake.any() or fake.all():
@@ -91,7 +92,7 @@ def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64
     ends = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
     tpr = np.cumsum(hits)[ends] / hits.sum()
     fpr = np.cumsum(~hits)[ends] / (~hits).sum()
-    return np.r_[0.0, fpr], np.r_[0.0, tpr], np.r_[np.inf, ranked[ends]]
+    return np.append(0.0, fpr), np.append(0.0, tpr), np.append(np.inf, ranked[ends])  # as `np.r_`, at a tenth of its time
 
 
 def risk_coverage(labels: ArrayLike, p_fake: ArrayLike, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -125,7 +126,10 @@ def precision_recall_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArr
 
 def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """The rate at which FPR and FNR are equal, on straight lines between ROC points."""
-    points = roc_points(labels, scores)
+    return _equal_error(roc_points(labels, scores))
+
+
+def _equal_error(points: Roc | None) -> float | None:
     if points is None:
         return None
     fpr, tpr, _ = points
@@ -143,12 +147,15 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
     if points is None or fake.all():
         return None
     recall, precision = points
-    return float(np.sum(np.diff(np.r_[0.0, recall]) * precision))
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float) -> float | None:
     """Largest TPR among the thresholds whose FPR is at most `fpr`; nothing is interpolated in our favour."""
-    points = roc_points(labels, scores)
+    return _largest_tpr(roc_points(labels, scores), fpr)
+
+
+def _largest_tpr(points: Roc | None, fpr: float) -> float | None:
     return None if points is None else float(points[1][points[0] <= fpr + 1e-12].max())
 
 
@@ -280,10 +287,10 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, f
 
 def summarise(labels: ArrayLike, p_fake: ArrayLike, threshold: float) -> dict[str, float | None]:
     """Every figure of DESIGN 'Evaluation' for one set of units, by name; None where undefined."""
-    at = threshold_metrics(labels, p_fake, threshold)
+    at, points = threshold_metrics(labels, p_fake, threshold), roc_points(labels, p_fake)
     return {
-        "auc": auc(labels, p_fake), "eer": equal_error_rate(labels, p_fake), "ap": average_precision(labels, p_fake), **at,
-        "tpr_at_fpr_1": tpr_at_fpr(labels, p_fake, 0.01), "tpr_at_fpr_5": tpr_at_fpr(labels, p_fake, 0.05),
+        "auc": auc(labels, p_fake), "eer": _equal_error(points), "ap": average_precision(labels, p_fake), **at,
+        "tpr_at_fpr_1": _largest_tpr(points, 0.01), "tpr_at_fpr_5": _largest_tpr(points, 0.05),
         "log_loss": log_loss(labels, p_fake), "brier": brier(labels, p_fake), "ece": expected_calibration_error(labels, p_fake),
         **{name: figure(at["recall"], at["fpr"]) for name, figure in OF_RATES.items()},
     }  # fmt: skip

@@ -80,6 +80,30 @@ def nothing_calls_home() -> Iterator[None]:
     assert not refused, "something called home:\n" + "\n".join(refused[:20])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def make_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """MLflow makes an empty database in some fifty steps, a second each time: a process of the suite makes it once, as ever, and copies it then.
+
+    Commands that run in processes of their own make each its own. Gives what makes it as ever.
+    """
+    from workspace import registry
+
+    first, make = tmp_path_factory.mktemp("mlflow") / "first.db", registry._make_database
+
+    def make_or_copy(uri: str, artifacts: Path) -> None:
+        path = registry.database_file(uri)
+        if path is None or path.exists() or not first.exists():
+            make(uri, artifacts)
+            if path is not None and not first.exists():
+                shutil.copyfile(path, first)
+        else:
+            shutil.copyfile(first, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_make_database", make_or_copy)
+        yield make
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real faces, beside the checkout or where VIGIL_SHARED_DATA says. The test is skipped where it is absent."""

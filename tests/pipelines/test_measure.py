@@ -48,6 +48,12 @@ def say(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVer
 
 
 @pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written and said is asked here; what an interval is worth, in tests/model/test_intervals.py."""
+    monkeypatch.setattr("pipelines.measure.RESAMPLES", 100)
+
+
+@pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The models by their folders' names, for the commands."""
     models = {"first": model(), "second": model("second", knows="nobody")}

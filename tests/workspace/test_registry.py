@@ -500,7 +500,7 @@ def test_a_copy_goes_on_below_itself_with_a_run_that_its_original_began(world, t
     assert list((copy / "mlartifacts").rglob("card.json")) and not list((root / "mlartifacts").rglob("card.json"))
 
 
-def test_an_address_may_have_options(world, monkeypatch):
+def test_an_address_may_have_options(world, monkeypatch, make_database):
     """The first cycle's kill then left a database that could neither be used nor finished: only one without options was made whole or not at all."""
     root, settings = world[0], make_settings(tracking_uri="sqlite:///mlflow.db?timeout=30")
     experiment = registry.prepare(root, settings)
@@ -509,6 +509,7 @@ def test_an_address_may_have_options(world, monkeypatch):
         run = client.create_run(experiment).info.run_id
     assert f"MLflow run {run} says RUNNING" in left_behind(root, settings)
     assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["mlflow.db"]
+    monkeypatch.setattr(registry, "_make_database", make_database)
     made = []
     monkeypatch.setattr("mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore", lambda uri, _: made.append(uri) or die())
     with pytest.raises(Killed):
