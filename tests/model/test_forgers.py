@@ -16,7 +16,7 @@ from model.forgers.decoders import KINDS, Autoencoder, draw_again, draw_unlike, 
 from pipelines.nuisance import shares_of_detail
 from tests.faces import Clip, cut_off, detail, motion, rendered_clips
 
-STEPS = {"autoencoder_swap": 30}  # it is slow, and what is asked of it does not need more
+STEPS = {"autoencoder_swap": 10}  # it is slow, and what is asked of it does not need more
 FEW = 100  # for the others
 
 

@@ -13,7 +13,7 @@ from workspace.errors import DataError, LeaseHeldError, SettingsError
 from workspace.processes import stage_lock
 
 SETTINGS = demo_settings()
-NAMES = ("meso4", "r3d_18", "temporal:gru")
+NAMES = ("meso4", "resnet18", "temporal:gru")
 
 
 @pytest.fixture
