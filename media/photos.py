@@ -6,6 +6,7 @@ The kind of a file is told by its first bytes, never by its name. Shared by ever
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -41,6 +42,8 @@ def read_image(source: Source) -> np.ndarray:
         raise media_error(source, "empty file")
     if content[:3] == b"\xff\xd8\xff" and not _jpeg_ends(content):
         raise media_error(source, "truncated or corrupt")  # OpenCV would fill up with grey
+    if content[:4] == b"\x89PNG" and not _png_holds_its_parts(content):
+        raise media_error(source, "truncated or corrupt")  # OpenCV says so too, once it has taken the gigabytes that the length of a part may claim
     if _claimed_pixels(content) > MAX_PIXELS:
         raise media_error(source, "picture too large")
     encoded = np.frombuffer(content, np.uint8)
@@ -143,15 +146,24 @@ def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None) -> t
     return colour, exif
 
 
+def _png_parts(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of what each chunk of a PNG holds, up to its end mark; the last one may claim to go on beyond the file."""
+    at, kind = 8, b""
+    while at + 8 <= len(content) and kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", content, at)
+        yield kind, at + 8, at + 8 + length
+        at += 12 + length
+
+
+def _png_holds_its_parts(content: bytes) -> bool:
+    return all(end + 4 <= len(content) for _, _, end in _png_parts(content))  # a checksum follows each
+
+
 def _exif_of_png(content: bytes) -> bytes:
     """The EXIF entry of a PNG, which OpenCV tells of none that moves; empty where there is none, and for other kinds."""
-    at = 8
-    while content[:4] == b"\x89PNG" and at + 8 <= len(content):
-        (length,) = struct.unpack_from(">I", content, at)
-        if content[at + 4 : at + 8] == b"eXIf":
-            return content[at + 8 : at + 8 + length]
-        at += 12 + length
-    return b""
+    if content[:4] != b"\x89PNG":
+        return b""
+    return next((content[begin:end] for kind, begin, end in _png_parts(content) if kind == b"eXIf"), b"")
 
 
 def _tiff_value(tiff: bytes, wanted: int) -> int:
