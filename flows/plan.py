@@ -97,7 +97,7 @@ def make_plan(
         what = "is decided and not closed: nothing is trained any more" if decided(events, running.cycle) else "was begun and not finished"
         reasons.append(f"cycle {running.cycle} {what}")
     if pending_files:
-        reasons.append(f"{pending_files} new {'file' if pending_files == 1 else 'files'} in the sources")
+        reasons.append(f"{pending_files} new {'file or label' if pending_files == 1 else 'files or labels'} in the sources")
     if pending_cases:
         reasons.append(f"{pending_cases} {'case that is' if pending_cases == 1 else 'cases that are'} decided, and in no batch yet")
     if new:

@@ -80,7 +80,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
 
 
 def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], problems: dict[str, str] | None = None) -> int:
-    """How many files of the sources were never looked at, changed since, or can be read now; reads no media.
+    """How many files of the sources were never looked at, changed since, can be read now, or were given the label they lacked; reads no media.
 
     A source that cannot be read or understood counts 0; the reason is put into `problems`.
     """
@@ -98,6 +98,8 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], p
             continue
         known_as = seen_as(source, place)
         again = [found for found in listing.files if _measured_before(seen, known_as, source, found, stamp_of(found.path)) is None]
+        bare = seen.unlabelled(known_as)
+        count += len({found.name for found in listing.files if found.label and found.name in bare} - {found.name for found in again})
         count += sum(seen.get(known_as, found.name) is None or os.access(found.path, os.R_OK) for found in again)  # what stays closed or gone is not new
     return count
 
@@ -160,6 +162,7 @@ def _ingest_source(
     counts.count([row for row, _ in rows])
     for item in taken:
         seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
+    seen.put_unlabelled(place.source, (found.name for found in listing.files if not found.label))
     seen.save()
     report.sources[source.name] = counts
 

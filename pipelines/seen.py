@@ -3,6 +3,7 @@
 A scan of a million known files then costs a million stats and no reads. It is only a cache: deleting it costs time, nothing else.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,13 @@ class Seen:
         self.path = root / ".vigil" / "seen.json"
         self.max_file_bytes = max_file_bytes
         self._sources: dict[str, dict[str, list[Any]]] = {}
+        self._unlabelled: dict[str, list[str]] = {}
         with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # none, or a damaged one: all is read again
             stored = read_json(self.path)
             rows = (row for named in stored["sources"].values() for row in named.values())
             if stored["version"] == VERSION and all([type(value) for value in row] == ROW for row in rows):
                 self._sources = stored["sources"]
+                self._unlabelled = {source: list(map(str, names)) for source, names in stored.get("unlabelled", {}).items()}
 
     def get(self, source: str, name: str) -> Entry | None:
         """What was last measured under this name, whatever the file is now."""
@@ -81,6 +84,14 @@ class Seen:
         """Remember a file until `save`."""
         self._sources.setdefault(source, {})[name] = [entry.stamp.bytes, entry.stamp.stamp, entry.sample_id, entry.problem]
 
+    def unlabelled(self, source: str) -> frozenset[str]:
+        """The files that had no label when the source was last taken in: a label that a table has been given since changes no file."""
+        return frozenset(self._unlabelled.get(source, ()))
+
+    def put_unlabelled(self, source: str, names: Iterable[str]) -> None:
+        """Remember them until `save`, in place of those of before."""
+        self._unlabelled[source] = sorted(names)
+
     def save(self) -> None:
         """Write the cache."""
-        write_json(self.path, {"version": VERSION, "sources": self._sources})
+        write_json(self.path, {"version": VERSION, "sources": self._sources, "unlabelled": self._unlabelled})

@@ -25,6 +25,7 @@ from tests.pipelines.small_world import demo_settings
 from tests.pipelines.trees import celebdf
 from tests.system.world import vigil
 from vigil.batches import batch_page, render_batch
+from vigil.cycles import would_run
 from vigil.scoring import is_beside
 from vigil.taking_in import named_sources
 from workspace.batches import set_batch_state
@@ -134,6 +135,21 @@ def test_only_what_is_new_makes_the_next_batch_and_a_renamed_file_is_known(root:
     report = ingest(root, settings, [source(media)], batch="w1")
     assert report.batches == ["w1-2"] and report.added == 1 and report.known == 5
     assert list(read_manifest(root / "data" / "raw" / "w1-2")["path"]) == ["real/late.jpg"]
+
+
+def test_a_label_that_a_table_was_given_later_is_something_new(root: Path, settings: Settings, media: Path) -> None:
+    """No file had changed, so that the weekly cycle found nothing new until somebody ran `vigil ingest`."""
+    table = media / "labels.csv"
+    table.write_text("path,label,identity\nreal/r0.jpg,real,ann\nreal/r1.jpg,,bob\nreal/r2.jpg,,bob\n")
+    listed = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"sources": (source(table),)})})
+    ingest(root, settings, [source(table)])
+    assert would_run(root, listed).pending_files == 0
+    table.write_text("path,label,identity\nreal/r0.jpg,fake,ann\nreal/r1.jpg,real,bob\nreal/r2.jpg,,bob\n")
+    assert would_run(root, listed).pending_files == 1, "another label than the recorded one is a contradiction, which brings nothing new"
+    assert ingest(root, settings, [source(table)]).added == 1
+    assert would_run(root, listed).pending_files == 0
+    shutil.rmtree(root / ".vigil")
+    assert ingest(root, settings, [source(table)]).added == 0 and would_run(root, listed).pending_files == 0
 
 
 def test_two_folders_of_one_name_with_files_of_one_size_and_time_are_two_sources(tmp_path: Path) -> None:
