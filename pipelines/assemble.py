@@ -14,7 +14,6 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.people import first_known, people_by_video, videos_by_file
 from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
@@ -60,15 +59,13 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
-    people, made_of = people_by_video(standing_samples), videos_by_file(standing_samples)
     earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
     known = {one["sample_id"]: one["label"] for one in earlier if one["label"] and not one["quarantine"]}
     for row in (*collected, *forged, *unlabelled):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
-        path = composed(paths[row["sample_id"]])
-        video = composed(row["source_video"]) or (path if path in named else "")
-        made_from = first_known(video, people, made_of)
-        row["cluster"] = composed(row["identity"]) or people.get(made_from, made_from) or row["sample_id"]
+        said = {name: row[name] for name in ("identity", "source_video")} | {"path": paths[row["sample_id"]]}
+        of_video = row["source_video"] or composed(said["path"]) in named
+        row["cluster"] = sides.shown.person(said) or (sides.shown.video(said) if of_video else row["sample_id"])
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}

@@ -8,6 +8,7 @@ from workspace.manifest import composed
 # What two sides must not share: the name of the kind, and the columns that hold it.
 SHARED = {
     "person": ("identity", "donor"),
+    "person shown": ("cluster",),
     "sample": ("sample_id",),
     "source video": ("source_video",),
     "clip": ("clip_id", "source_clip", "donor_clip"),

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.ingest import identity_of
 from pipelines.layouts import Found, Listing, read_layout
-from pipelines.people import first_known, people_by_video, videos_by_file
+from pipelines.people import Shown
 from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
 from workspace.errors import DataError
 from workspace.files import CsvLines, add_row, atomic_file, rows_of, sha256_bytes, sha256_file, write_json
-from workspace.manifest import composed
 from workspace.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -201,9 +200,9 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     everything = pd.DataFrame(list(rows))
     table = everything[everything["p_fake"].notna()].copy()
     table["p_fake"] = table["p_fake"].astype(float)
-    samples = [{"path": row["file"], **{name: row[name] for name in ("identity", "source_video")}} for row in everything.to_dict("records")]
-    people, made_of = people_by_video(samples), videos_by_file(samples)
-    drawn = [_drawn(row, people, made_of) for row in table.to_dict("records")]
+    shown = Shown()
+    shown.learn(_about(row) for row in everything.to_dict("records"))
+    drawn = [_drawn(_about(row), shown) for row in table.to_dict("records")]
     by = [name for name, _ in drawn]
     table["cluster"] = [f"{name == 'people'} {cluster}" for name, cluster in drawn]  # a real that its fakes name is one with them
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
@@ -217,12 +216,14 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     }
 
 
-def _drawn(row: "Mapping[Hashable, Any]", people: Mapping[str, str], made_of: Mapping[str, str]) -> tuple[str, str]:
+def _about(row: "Mapping[Hashable, Any]") -> dict[str, str]:
+    return {"path": row["file"], "identity": row["identity"], "source_video": row["source_video"]}
+
+
+def _drawn(row: dict[str, str], shown: Shown) -> tuple[str, str]:
     """With whom or what a file is drawn, one of DRAWN and its name: a person, as the sets and the gates count, else the video that it was made of."""
-    if row["identity"]:
-        return "people", composed(row["identity"])
-    video = first_known(composed(row["source_video"] or row["file"]), people, made_of)
-    return ("people", people[video]) if video in people else ("source_videos" if row["source_video"] else "files", video)
+    person = shown.person(row)
+    return ("people", person) if person else ("source_videos" if row["source_video"] else "files", shown.video(row))
 
 
 def _figures(table: "pd.DataFrame", threshold: float) -> dict[str, Any]:

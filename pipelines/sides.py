@@ -1,8 +1,8 @@
 """Who stands on which side: train, validation or holdout. People are split by a keyed hash, so that nobody ever moves.
 
 What the hash cannot know is claimed in the order in which batches were learned: a later batch never takes a person, a source
-video or a look from the side where an earlier one put it, nor a fake of a file to another side than the file's. So what once
-trained always trains, and the holdout only grows.
+video or a look from the side where an earlier one put it, nor a fake of a file to another side than the file's. So nothing that
+once trained ever judges. What judges goes on to, but for a nameless file that turns out to show a person of another side.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipelines.people import Shown
 from workspace.for_review import is_erased
 from workspace.manifest import composed
 from workspace.settings import SplitSettings
@@ -20,6 +21,7 @@ SIDES: tuple[Side, ...] = ("train", "validation", "holdout")
 OTHER_DONOR = "donor and target on different sides"
 OTHER_VIDEO = "its source video is on another side"
 OTHER_LOOK = "it shows what a sample on another side shows"
+OTHER_PERSON = "it names nobody, and shows a person who is on another side"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
@@ -44,6 +46,7 @@ class Sides:
     excluded: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, str], Side] = field(default_factory=dict)
     files: dict[str, set[Side]] = field(default_factory=dict)  # by path, `composed`: what a fake names as its source video
+    shown: Shown = field(default_factory=Shown)  # whom nameless files show
 
     def of_person(self, identity: str, split: SplitSettings) -> Side:
         """The side of a person: what was claimed, else what the hash says."""
@@ -114,21 +117,33 @@ def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSet
     """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted;
     `kept`: people whom batches before all of these keep for evaluation.
 
-    Adding a batch at the end changes no side that was given before. A reviewed case only ever trains, unless it was kept for evaluation or
+    Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
+    does, or, who stands elsewhere already, keeps that side, and the file is left out. A reviewed case only ever trains, unless it was kept for evaluation or
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
     sides = Sides(claims={("person", composed(name)): "holdout" for name in kept})
     for batch in batches:
         # what is kept for evaluation comes first: within one batch `use` wins over all
-        for sample in sorted(batch, key=lambda one: (one["use"] != "evaluate", bool(one["duplicate_of"]), one["sample_id"])):
+        rows = sorted(batch, key=lambda one: (one["use"] != "evaluate", bool(one["duplicate_of"]), one["sample_id"]))
+        for earlier in sides.shown.learn(rows):
+            _settle(earlier, sides)
+        for sample in rows:
             side, why_not = _side(sample, split, sides)
             if side is None:
                 sides.excluded[sample["sample_id"]] = why_not
                 continue
             sides.of_sample[sample["sample_id"]] = side
-            sides.claims |= dict.fromkeys(_keys(sample), side)
+            sides.claims |= dict.fromkeys(_keys(sample, sides.shown.person(sample)), side)
             sides.files.setdefault(composed(sample["path"]), set()).add(side)
     return sides
+
+
+def _settle(sample: Mapping[str, Any], sides: Sides) -> None:
+    """Have a nameless file of before, of whom it is now known whom it shows, share that person's side."""
+    side, person = sides.of_sample.get(sample["sample_id"]), sides.shown.person(sample)
+    if side and person and sides.claims.setdefault(("person", person), side) != side:
+        del sides.of_sample[sample["sample_id"]]
+        sides.excluded[sample["sample_id"]] = OTHER_PERSON
 
 
 def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tuple[Side | None, str]:
@@ -138,9 +153,10 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
     )  # fmt: skip
     if unusable:
         return None, unusable
+    person = sides.shown.person(sample)
     if sample["use"] == "evaluate":
         wanted: Side = "holdout"
-        if any(sides.claims.get(("person", composed(sample[name])), wanted) != wanted for name in ("identity", "donor")):
+        if any(sides.claims.get(("person", name), wanted) != wanted for name in (person, composed(sample["donor"]))):
             return None, PERSON_TRAINS
     else:
         wanted = sides.of_person(sample["identity"], split)
@@ -154,13 +170,15 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
         return None, OTHER_VIDEO
     if any(sides.claims.get(("look", look), wanted) != wanted for look in looks_of(sample)):
         return None, OTHER_LOOK
+    if person and sample["use"] != "evaluate" and sides.of_person(person, split) != wanted:
+        return None, OTHER_PERSON
     return wanted, ""
 
 
-def _keys(sample: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _keys(sample: Mapping[str, Any], person: str) -> Iterator[tuple[str, str]]:
     yield "original", original_of(sample)
     for look in looks_of(sample):
         yield "look", look
-    for kind, name in (("person", "identity"), ("person", "donor"), ("video", "source_video")):
-        if sample[name]:
-            yield kind, composed(sample[name])
+    for kind, name in (("person", person), ("person", sample["donor"]), ("video", sample["source_video"])):
+        if name:
+            yield kind, composed(name)

@@ -11,6 +11,7 @@ from pipelines.sides import (
     DUPLICATE,
     OTHER_DONOR,
     OTHER_LOOK,
+    OTHER_PERSON,
     OTHER_VIDEO,
     PERSON_TRAINS,
     REVIEWED,
@@ -64,11 +65,24 @@ def test_what_was_erased_in_two_sources_is_called_erased() -> None:
     assert called("two", gone["path"]) == gone["path"] and called("two", "b") == "b" and called("two", "a") != called("one", "a") == called("three", "a")
 
 
+def shown_by(one: dict[str, Any], batches: list[list[dict[str, Any]]]) -> str:
+    """Whom a sample shows, as all of them together tell: the rule of pipelines/people.py, written once more and plainly."""
+    rows = [row for batch in batches for row in sorted(batch, key=lambda row: (row["use"] != "evaluate", bool(row["duplicate_of"]), row["sample_id"]))]
+
+    def first(value: str, column: str, of: str) -> str:
+        return next((row[value] for row in rows if row[column] == of and of and row[value]), "")
+
+    at = one["source_video"] or one["path"]
+    for _ in rows:
+        at = at if first("identity", "path", at) or first("identity", "source_video", at) else first("source_video", "path", at) or at
+    return one["identity"] or first("identity", "path", at) or first("identity", "source_video", at)
+
+
 def tables_of(batches: list[list[dict[str, Any]]], of_sample: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     tables: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for one in {one["sample_id"]: one for batch in batches for one in batch}.values():
         if one["sample_id"] in of_sample:
-            clip = {"clip_id": one["sample_id"], "source_clip": "", "donor_clip": "", "sha256": one["sample_id"]}
+            clip = {"clip_id": one["sample_id"], "source_clip": "", "donor_clip": "", "sha256": one["sample_id"], "cluster": shown_by(one, batches)}
             tables[of_sample[one["sample_id"]]].append(one | clip)
     return tables
 
@@ -97,7 +111,10 @@ def test_no_person_video_or_look_is_ever_on_two_sides(batches: list[list[dict[st
 def test_a_later_batch_moves_nobody(batches: list[list[dict[str, Any]]], later: list[dict[str, Any]]) -> None:
     *before, _ = all_batches = without_repeats([*batches, later])
     first, second = decide_sides(before, SPLIT), decide_sides(all_batches, SPLIT)
-    assert first.of_sample.items() <= second.of_sample.items() and first.excluded.items() <= second.excluded.items()
+    left = {one for one in first.of_sample if one not in second.of_sample}
+    assert first.of_sample.items() - second.of_sample.items() == {(one, first.of_sample[one]) for one in left}
+    named = {one["sample_id"] for batch in before for one in batch if one["identity"]}
+    assert not left & named and {second.excluded[one] for one in left} <= {OTHER_PERSON} and first.excluded.items() <= second.excluded.items()
 
 
 @given(weeks)
@@ -143,6 +160,33 @@ def test_each_reason_to_leave_a_sample_out() -> None:
     assert said == {
         "a": "train", "x": OTHER_DONOR, "y": OTHER_DONOR, "b": OTHER_VIDEO, "c": DUPLICATE, "d": PERSON_TRAINS, "e": "holdout", "f": "holdout",
     }  # fmt: skip
+
+
+def test_whom_a_nameless_file_shows_is_on_its_side_or_it_is_left_out() -> None:
+    """It trained while the person judged, wherever the video that says who it is was not used itself: no face, kept out, put aside, a fake of one."""
+    here, there = person("train"), person("holdout")
+    for more in ({"clips": 0}, {"use": "never"}, {"quarantine": "cut short"}):
+        for who, side in ((here, "train"), (there, None)):
+            rows = [
+                sample("v1", identity=who, **more),
+                sample("f1", "fake", source_video="v1"),
+                sample("f2", "fake", source_video="f1"),
+                sample("v2", identity=who),
+            ]
+            sides = decide_sides([rows], SPLIT)
+            assert [sides.of_sample.get(row["sample_id"]) for row in rows] == [None, side, side, side or "holdout"], more
+            assert side or {sides.excluded[row["sample_id"]] for row in rows[1:3]} <= {OTHER_PERSON, OTHER_VIDEO}
+
+
+def test_a_person_who_turns_out_to_train_never_judges_and_one_who_judges_no_longer_trains() -> None:
+    """A later fake that named the person of a nameless video sent the person's other videos to the holdout, and the first trained on."""
+    there = person("holdout")
+    nameless, other, names = sample("v1"), sample("v2", identity=there), sample("f1", "fake", identity=there, source_video="v1")
+    at = [one["sample_id"] for one in (nameless, other, names)]
+    later = decide_sides([[nameless], [names, other]], SPLIT)
+    assert [later.of_sample.get(one) for one in at] == ["train", "train", "train"]
+    judged = decide_sides([[nameless, other], [names]], SPLIT)
+    assert [judged.of_sample.get(one) for one in at] == [None, "holdout", None] and judged.excluded == {at[0]: OTHER_PERSON, at[2]: OTHER_VIDEO}
 
 
 def test_what_looks_the_same_or_is_made_of_the_same_file_stays_on_one_side() -> None:
@@ -198,13 +242,14 @@ def test_what_is_kept_for_evaluation_is_left_out_where_its_donor_trains_however_
 
 def test_a_planted_leak_of_each_kind_is_found() -> None:
     def row(clip: str, **more: str) -> dict[str, Any]:
-        blank = dict.fromkeys(("identity", "donor", "source_video", "source_clip", "donor_clip"), "")
+        blank = dict.fromkeys(("identity", "donor", "source_video", "source_clip", "donor_clip", "cluster"), "")
         return blank | {"clip_id": clip, "sample_id": f"s-{clip}", "sha256": f"h-{clip}", "use": "train", "label": "real"} | more
 
     for kind, one, two in [
         ("person", {"identity": "anna"}, {"donor": "anna"}),
         ("sample", {"sample_id": "s"}, {"sample_id": "s"}),
         ("source video", {"source_video": "v"}, {"source_video": "v"}),
+        ("person shown", {"cluster": "anna"}, {"cluster": "anna", "identity": "anna"}),
         ("clip", {"source_clip": "b"}, {}),
         ("clip", {"donor_clip": "b"}, {}),
         ("pixels", {"sha256": "h"}, {"sha256": "h"}),
