@@ -99,7 +99,7 @@ STANDS_FOR = {
         "against a champion clips that were there before the cycle are attacked, not new ones too: no figure here is of attacked clips; "
         "a week that gate robustness held, or let pass, might end otherwise",
     ),
-    ("evaluate", 32): (31, "a model is timed by the clips of its own mode: every script here has the usual one"),
+    ("evaluate", 32): (31, "timed by the clips of a model's own mode, Square begins once: every script here has the usual mode, and none has Square"),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),

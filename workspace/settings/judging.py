@@ -37,8 +37,8 @@ class EvaluateSettings(Block):
     attack_eps: tuple[float, ...] = Field(
         (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.05, 16 / 255), strict=False, description="Points of the accuracy-against-eps curve, in pixels of [0,1]."
     )
-    attack_steps: Positive = Field(20, description="Gradient steps of the white-box attack.")
-    attack_restarts: Positive = Field(1, description="Random starts of the white-box attack.")
+    attack_steps: Positive = Field(20, description="Gradient steps of the white-box attacks.")
+    attack_restarts: Positive = Field(1, description="Random starts of the white-box attacks; Square begins once.")
     attacks: tuple[Literal["pgd", "apgd", "square"], ...] = Field(
         ("pgd", "apgd", "square"), strict=False, min_length=1, description="The curve is that of the worst of these; Square uncovers masked gradients."
     )
