@@ -341,7 +341,7 @@ def test_outside_a_workspace_every_verb_says_what_to_do(tmp_path: Path, words: l
 
 
 @pytest.mark.parametrize(
-    ("bound", "says"), [({"max_serving_bytes": 20 << 20}, "MB (at most 20)"), ({"max_latency_seconds": 1e-6}, ", the 14 of a 10 s video in ")]
+    ("bound", "says"), [({"max_serving_bytes": 20 << 20}, "MB (at most 20)"), ({"max_latency_seconds": 1e-6}, ", the 15 of a 10 s video in ")]
 )
 def test_a_service_that_is_too_large_or_too_slow_is_not_promoted(promoted: Path, tmp_path: Path, bound: dict[str, float], says: str):
     """One of mode `dense`, which looks at all of a video, was asked for the time that as many clips take as it has in mode `standard`."""
