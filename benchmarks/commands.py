@@ -74,6 +74,7 @@ STANDS_FOR = {
     ("train", 15): (14, "a few videos of a rare class move the offset less: no validation here has a rare class, and the weights are the same"),
     ("train", 18): (17, "another prior of the offset: as train 12"),
     ("train", 20): (18, "hardened clips take places of either half of a batch alike: the demo has a dozen, forgers.py says HARDENED_BY"),
+    ("train", 28): (27, "an int8 network's heads and attention stay as they are: no script here asks for int8"),
     ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
     ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
     ("evaluate", 20): (19, "as train 14"),
