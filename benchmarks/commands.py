@@ -74,6 +74,7 @@ STANDS_FOR = {
     ("train", 15): (14, "a few videos of a rare class move the offset less: no validation here has a rare class, and the weights are the same"),
     ("train", 18): (17, "another prior of the offset: as train 12"),
     ("train", 20): (18, "hardened clips take places of either half of a batch alike: the demo has a dozen, forgers.py says HARDENED_BY"),
+    ("train", 28): (27, "an int8 network's heads and attention stay as they are: no script here asks for int8"),
     ("evaluate", 18): (17, "an AUC of 1 in every draw has no ends, and the report names its attacks: no figure here comes from either"),
     ("evaluate", 19): (18, "ECE counts classes alike: none here is of classes of unlike size but `learning`'s, which is of before"),
     ("evaluate", 20): (19, "as train 14"),
@@ -100,6 +101,7 @@ STANDS_FOR = {
         "against a champion clips that were there before the cycle are attacked, not new ones too: no figure here is of attacked clips; "
         "a week that gate robustness held, or let pass, might end otherwise",
     ),
+    ("evaluate", 32): (31, "timed by the clips of a model's own mode, Square begins once: every script here has the usual mode, and none has Square"),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),

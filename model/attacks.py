@@ -2,7 +2,7 @@
 APGD-CE (Croce & Hein 2020, no step size to choose) and Square (Andriushchenko et al. 2020, which never asks for a gradient).
 
 The network normalises inside, so eps is one of pixels. All frames of a clip are attacked together, through the LSTM.
-Every answer is the worst of the clean clip and all restarts, so that an attack never helps the defender; the network is
+Every answer is the worst of the clean clip and all restarts (Square has one start), so that an attack never helps the defender; the network is
 left exactly as it was (modes of every module, gradients). What the usual mistakes are, and that they are not made here:
 tests/model/test_attacks.py.
 """
@@ -159,7 +159,7 @@ def _batches(clips: Tensor, fake: Tensor, lengths: Tensor | None, device: torch.
 
 @dataclass(frozen=True, slots=True)
 class _Force:
-    """What an attack may do: pixels move by `eps` at most, in `steps` of `step_size` (Square: by `queries`), begun `restarts` times."""
+    """What an attack may do: pixels move by `eps` at most, in `steps` of `step_size`, begun `restarts` times (Square: by `queries`, begun once)."""
 
     eps: float
     steps: int
@@ -181,7 +181,7 @@ def _worst(kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Te
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
         best, least = clips.clone(), _margins(model, clips, fake, lengths)
-        for restart in range(force.restarts):
+        for restart in range(1 if kind == "square" else force.restarts):  # its queries are all it has, and each start would ask as many
             own_seed = mixed_seed(force.seed, restart, start)
             attack = _made(kind, model, lengths, border, force, own_seed)
             torch.manual_seed(own_seed)
@@ -234,7 +234,7 @@ def attack_clips(
     border: float = 0.0,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square asks QUERIES times.
+    """As `pgd`, by any attack of ATTACKS; PGD's step is 2.5 eps / steps (Madry et al. 2018), Square begins once and asks QUERIES times.
 
     APGD and Square only push a clip over `border`, the raw logit at which the verdict turns.
     """
@@ -327,8 +327,8 @@ def robust_curve(
     with the clips alone that it has not brought down yet.
 
     Each point also has the balanced accuracy under each attack alone: where Square does more harm than the attacks that
-    follow gradients, gradients are masked, and the curve flatters. Square asks the model `queries` times. `border` is the raw logit of the shipped threshold:
-    temperature * logit(threshold). eps 0 is clean accuracy.
+    follow gradients, gradients are masked, and the curve flatters. Square asks the model `queries` times, whatever `restarts` says. `border`
+    is the raw logit of the shipped threshold: temperature * logit(threshold). eps 0 is clean accuracy.
     """
     truth, points = fake.cpu(), []
     alone: dict[str, Tensor] = {}

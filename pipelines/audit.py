@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.nuisance import area_of, numbers_alone, told_by_statistics
+from pipelines.pretrain import new_network
 from pipelines.scoring import Tell, read_set, silent
 from workspace.errors import DataError
 from workspace.settings import Settings
@@ -68,7 +69,6 @@ def overfit(root: Path, settings: Settings, clips: "pd.DataFrame", tell: Tell = 
 
     from model.data import ClipDataset, labels_of
     from model.losses import cross_entropy
-    from model.network import ResNeXtLSTM
     from model.training import pretrain
 
     few = clips[clips["role"] != "hardened"].sort_values("clip_id").groupby("label").head(EACH)
@@ -79,7 +79,7 @@ def overfit(root: Path, settings: Settings, clips: "pd.DataFrame", tell: Tell = 
     phase = settings.pretrain.model_copy(update={"steps": STEPS, "batch": len(few), "micro_batch": len(few), "validate_every": STEPS, "ema": 0.8})
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="vigil-audit-") as scratch:
         torch.manual_seed(settings.seed)
-        network = ResNeXtLSTM(settings.model.model_copy(update={"dropout": 0.0}), settings.faces.size_px)
+        network = new_network(root, settings.model.model_copy(update={"dropout": 0.0}), settings.faces.size_px)
         pretrain(network, shown, nothing, phase, settings.seed, Path(scratch), tell)
     frames = torch.stack([_middle(shown.clip(position)) for position in range(len(shown))])
     with torch.no_grad():

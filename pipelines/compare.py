@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.predictions import class_counts
-from pipelines.pretrain import CHECKPOINTS
+from pipelines.pretrain import CHECKPOINTS, new_network
 from pipelines.scoring import Tell, meshes, read_set, silent, unit_table
 from workspace.errors import DataError, Diverged, SettingsError
 from workspace.files import add_row, rows_of
@@ -174,14 +174,13 @@ def train_anew(
 
     from model.data import ClipDataset
     from model.hardware import best_device
-    from model.network import ResNeXtLSTM
     from model.rivals import Clip3D
     from model.training import fit, pretrain
 
     size = settings.faces.size_px
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: Any = Clip3D(settings.model, size) if three_d else ResNeXtLSTM(settings.model, size)
+        network: Any = Clip3D(settings.model, size) if three_d else new_network(sets.root, settings.model, size)
     network.to(best_device())
     train = ClipDataset(sets.root, sets.train, size, landmarks=sets.meshes)
     judged = ClipDataset(sets.root, sets.validation if validate else train.rows.head(0), size)

@@ -21,6 +21,7 @@ def refuse_unknown_names(root: Path, settings: Settings) -> None:
     if known and not weights and settings.pretrain.fewest_at_once > 1:
         return
     from model.backbones import refuse_lone_pictures, refuse_side, refuse_unknown_backbone, refuse_unknown_weights
+    from pipelines.pretrain import rooted
 
     refuse_unknown_backbone(name)
     refuse_side(name, side)
@@ -29,7 +30,7 @@ def refuse_unknown_names(root: Path, settings: Settings) -> None:
     if weights.isidentifier():  # beside a champion, too: the attacker of stage `evaluate` starts from them
         refuse_unknown_weights(name, weights, side)
     elif weights and _starts_anew(root, settings):
-        refuse_unknown_weights(name, str(root / weights), side)
+        refuse_unknown_weights(name, rooted(root, weights), side)
 
 
 def _starts_anew(root: Path, settings: Settings) -> bool:

@@ -68,10 +68,13 @@ def draw_all(
 
 
 def learning_curves(folder: Path, phase: str, history: Sequence[Mapping[str, Any]]) -> str:
-    """Loss over steps, on training batches and on validation."""
+    """Over steps, what training minimises on its batches (in phase 2 several terms, of augmented and attacked clips), and the cross-entropy of validation.
+
+    So the distance of the lines says nothing; each tells by its own way whether learning goes on.
+    """
 
     def draw(axes: "Axes") -> None:
-        for key, name, colour in (("loss", "training", CHAMPION), ("val_loss", "validation", CHALLENGER)):
+        for key, name, colour in (("loss", "training (what is minimised)", CHAMPION), ("val_loss", "validation (cross-entropy)", CHALLENGER)):
             points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=name, marker="o", markersize=3)

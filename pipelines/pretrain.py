@@ -109,12 +109,10 @@ def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtL
     """
     import torch
 
-    from model.network import ResNeXtLSTM
-
-    def fresh(about: ModelSettings) -> ResNeXtLSTM:
+    def fresh(about: ModelSettings) -> "ResNeXtLSTM":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cycle.seed)
-            return ResNeXtLSTM(about, settings.faces.size_px)
+            return new_network(root, about, settings.faces.size_px)
 
     base = load_base(root, cycle)
     if base is None:
@@ -129,6 +127,20 @@ def start_model(root: Path, settings: Settings, cycle: Cycle) -> tuple["ResNeXtL
         state["attention.prior"] = model.attention.prior
     model.load_state_dict(state)
     return model, True
+
+
+def new_network(root: Path, about: ModelSettings, size_px: int) -> "ResNeXtLSTM":
+    """A network before its training, from `model.weights` where there are any: `rooted`, while its own settings go on saying what params.yaml does."""
+    from model.network import ResNeXtLSTM
+
+    network = ResNeXtLSTM(about.model_copy(update={"weights": rooted(root, about.weights)}), size_px)
+    network.settings = about
+    return network
+
+
+def rooted(root: Path, weights: str) -> str:
+    """What `model.weights` names, wherever the caller stands: a relative path is one of the workspace `root`."""
+    return weights if not weights or weights.isidentifier() else str(root / weights)
 
 
 def same_shape(one: "ResNeXtLSTM", other: "ResNeXtLSTM") -> bool:

@@ -50,8 +50,8 @@ def measure(
     """Curves of both models, transfer onto the challenger, and `gate`: what gate `robustness` reads.
 
     Against a champion clips of the holdout as it stood before the cycle are attacked, as the other gates judge: it has never met what a new generator makes.
-    The gate judges the transfer from an attacker's own model; that from the model the challenger grew out of is reported, and judged where there is
-    no other.
+    The gate judges the transfer from an attacker's own model; that from the champion (whether or not the challenger grew out of it), or without one
+    from the phase-1 network, is reported, and judged where there is no other.
     """
     panel = attack_panel(root, origins, settings.budget.attack_clips, settings.split.key, new=champion is None or cycle.judges_all)
     if panel.empty:

@@ -197,6 +197,21 @@ def test_no_attack_is_blinded_by_confidence(kind):
     torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=0)
 
 
+def test_square_asks_as_often_as_was_set_however_often_the_others_begin():
+    """It ran once for each of their restarts: the profile `full`, which sets two, asked twice as often as its settings say."""
+
+    class Rock(Linear):
+        asked = 0
+
+        def forward(self, x, lengths=None):
+            self.asked += len(x)
+            return super().forward(x) * 0 + 5.0
+
+    rock = Rock()
+    robust_curve(rock, clips(1), FAKE[:1], [0.05], restarts=3, attacks=("square",), queries=50)
+    assert 50 <= rock.asked <= 60
+
+
 @pytest.mark.parametrize("kind", ATTACKS)
 @pytest.mark.parametrize("border", [0.2, -0.2])
 def test_attacks_aim_at_the_shipped_threshold_and_not_at_logit_zero(kind, border):

@@ -5,6 +5,7 @@ import torch
 
 from model.export import INPUT, OUTPUTS, export_onnx, parity
 from model.network import ResNeXtLSTM
+from model.quantise import as_input, quantise
 from tests.model.toys import SIZE, lively_model
 from workspace.errors import ModelFileError
 from workspace.files import sha256_file
@@ -106,6 +107,20 @@ def test_every_kind_of_network_exports(tmp_path, settings):
     model = ResNeXtLSTM(ModelSettings(backbone="resnext_tiny", lstm_hidden=8, **settings), SIZE).eval()
     export_onnx(model, tmp_path / "m.onnx")
     assert parity(model, tmp_path / "m.onnx", clips([1, 4])) < 1e-5
+    eighth = onnx.load_model_from_string(quantise((tmp_path / "m.onnx").read_bytes(), clips([4]))).graph
+    made = {name: node.op_type for node in eighth.node for name in node.output}
+    assert [made[name] for name in (one.name for one in eighth.output)].count("DequantizeLinear") == 0
+    read = [node for node in eighth.node if any(made.get(name) == "DequantizeLinear" for name in node.input)]
+    assert {name for node in read for name in node.input if "head." in name or "attention." in name or "temporal." in name} == set()
+
+
+def test_in_8_bits_no_two_clips_get_one_logit_and_none_is_cut_off_where_the_ranges_were_measured(exported):
+    """The last sum was quantised too: 89 logits of 114 clips, and nothing surer than the surest of the clips that had shown the range."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(quantise(exported[1].read_bytes(), clips([3, 3], seed=1)), providers=["CPUExecutionProvider"])
+    logits = [float(session.run(["logit"], {INPUT: as_input(clip)})[0][0]) for clip in clips([3] * 30)]
+    assert len(set(logits)) == 30
 
 
 def test_a_checkpoint_of_nan_agrees_with_nothing(exported):

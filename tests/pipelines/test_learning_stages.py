@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import drift, evaluate, gate, harden, pretrain, train
+from pipelines import artifact, drift, evaluate, gate, harden, pretrain, train
 from pipelines.comparison import gate_inputs
 from pipelines.report import write_report
 from pipelines.scoring import CACHE, read_set, score_rows
@@ -321,7 +321,39 @@ def test_an_attacker_starts_from_what_anybody_can_have(story: Any, monkeypatch: 
 def test_the_export_says_what_the_checkpoint_says(story: Any) -> None:
     served = story[4]["evaluate"]["artifact"]["gate"]
     assert served["parity"]["clips"] == 8 and served["parity"]["max_difference"] < 1e-4 and served["size_bytes"] > 10_000 and served["latency"]["runs"] == 5
-    assert story[4]["evaluate"]["artifact"]["timed"].startswith(f"{SETTINGS.faces.clips_per_video} clip of ")
+    assert story[4]["evaluate"]["artifact"]["timed"].startswith(f"1 clip of {SETTINGS.faces.clip_frames} frames at {SETTINGS.faces.size_px} px: a 10 s video")
+
+
+@pytest.mark.parametrize(
+    ("faces", "frames", "says"),
+    [
+        ({"mode": "dense", "fps": 5.0}, [3] * 16 + [2], "17 clips of 2 to 3 frames at 32 px: a 10 s video in the model's own mode (dense)"),
+        ({"fps": 5.0, "clip_frames": 30, "clips_per_video": 4}, [30], "1 clip of 30 frames at 32 px: a 10 s video in the model's own mode (standard)"),
+        ({"fps": 1.0, "clip_frames": 30}, [10], "1 clip of 10 frames"),
+    ],
+    ids=["dense", "long clips", "longer than the video"],
+)
+def test_the_gate_times_what_the_model_looks_at_in_ten_seconds(
+    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faces: dict[str, Any], frames: list[int], says: str
+) -> None:
+    """As many clips as in mode `standard` were timed of any model: one of mode `dense`, which looks at all, could not be refused for its time."""
+    from model.card import load_card, write_card
+    from model.inference import Engine
+
+    folder = tmp_path / "build/model"
+    shutil.copytree(story[0] / "build/model", folder)
+    (tmp_path / "data").symlink_to(story[0] / "data")
+    card = load_card(folder)
+    write_card(folder, card.model_copy(update={"faces": card.faces.model_copy(update=faces)}))
+    timed, score_clips = [], Engine.score_clips
+
+    def watched(engine: Engine, clips: Any) -> Any:
+        timed.append([len(clip) for clip in clips])
+        return score_clips(engine, clips)
+
+    monkeypatch.setattr(Engine, "score_clips", watched)
+    told = artifact.measure(tmp_path, SETTINGS)
+    assert len(timed) == artifact.RUNS + 1 and all(one == frames for one in timed) and told["timed"].startswith(says)
 
 
 def test_pictures_are_drawn(story: Any) -> None:

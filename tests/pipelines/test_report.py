@@ -209,6 +209,22 @@ def test_one_transfer_is_said_to_be_judged_and_it_is_the_one_that_was(tmp_path: 
     assert re.findall(r"from ([^(<]+) \(judged\)", page) == [judged] and page.count("(reported)") == len(attackers) - 1
 
 
+@pytest.mark.parametrize(("warm", "compared", "words"), [
+    (True, True, "the model this one grew out of"),
+    (False, True, "the champion it is compared with"),
+    (False, False, "the model this one grew out of"),  # its own phase 1: there is no champion, or an imported one without gradients
+])  # fmt: skip
+def test_a_model_that_began_with_nothing_did_not_grow_out_of_the_champion(tmp_path: Path, warm: bool, compared: bool, words: str) -> None:
+    """After a change of shape the champion's attack stood there as that of its own parent, beside "Training started from nothing."."""
+    write_verdict_of(tmp_path)
+    write_json(tmp_path / "build/pretrain/history.json", {"history": [], "warm_start": warm, "start": "the champion" if warm else "nothing"})
+    point = {"eps": 0.00784, "balanced_accuracy": 0.6, "evasion": 0.4, "framing": 0.4}
+    row = {"eps": 0.05, "clean": 0.9, "attacked": 0.5, "attacker_clean": 0.9, "attacker_attacked": 0.1}
+    about = {"by": "white-box PGD", "n": 8, "challenger": [point], "champion": [point] * compared, "masked": []}
+    page = page_of(tmp_path, CYCLE, champion=True, robustness=about | {"transfer": {"parent": row, "independent": row}})
+    assert f"from {words} (reported)" in page and "from a model trained apart (judged)" in page
+
+
 def test_the_journal_has_the_last_word_on_the_outcome(tmp_path: Path) -> None:
     write_verdict_of(tmp_path)
     Journal(tmp_path).append("cycle_closed", cycle=CYCLE.cycle, outcome="promoted", reason="every gate passed; served 3 clips", verdict_sha256="")

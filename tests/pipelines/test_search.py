@@ -6,7 +6,11 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from model import training
+from model.backbones import build_backbone
 from pipelines import search as module
 from pipelines.search import SPACE, STUDIES, search
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
@@ -92,6 +96,29 @@ def test_a_trial_learns_by_the_distance_and_the_frozen_start_of_params_yaml(root
     for asked in ({}, {"distance": "critic"}, {"frozen": 1.0}):
         search(root, demo_settings({"train": {"wasserstein": 0.5, **asked}}), 1, 1, 2, ["train.lr"])
     assert len(set(ends)) == 3
+
+
+def test_weights_are_those_of_the_workspace_and_a_study_goes_on_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were looked for where the caller stands: a right setting was blamed, or a file of that name there was taken without a word."""
+    root, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_sets(root, add_batch(root, "b1", 20), {"b1"})
+    state = build_backbone("resnext_tiny").state_dict()
+    save_file(state, root / "start.safetensors")
+    (elsewhere / "start.safetensors").write_bytes(b"another")
+    begun, pretrain = [], training.pretrain
+
+    def watched(network: Any, *given: Any, **wanted: Any) -> Any:
+        begun.append({name: tensor.clone() for name, tensor in network.backbone.state_dict().items()})
+        return pretrain(network, *given, **wanted)
+
+    monkeypatch.setattr(training, "pretrain", watched)
+    monkeypatch.chdir(elsewhere)
+    settings = demo_settings({"model": {"weights": "start.safetensors"}})
+    found = search(root, settings, 1, 1, 1, ["train.lr"])
+    assert len(begun) == 1 and all(torch.equal(begun[0][name], tensor) for name, tensor in state.items())
+    root.rename(tmp_path / "moved")
+    assert search(tmp_path / "moved", settings, 1, 1, 1, ["train.lr"]) == found and len(begun) == 1, "the same study, and nothing is trained again"
 
 
 def test_what_no_trial_has_is_said_where_params_yaml_asks_for_it() -> None:

@@ -37,8 +37,8 @@ class EvaluateSettings(Block):
     attack_eps: tuple[float, ...] = Field(
         (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.05, 16 / 255), strict=False, description="Points of the accuracy-against-eps curve, in pixels of [0,1]."
     )
-    attack_steps: Positive = Field(20, description="Gradient steps of the white-box attack.")
-    attack_restarts: Positive = Field(1, description="Random starts of the white-box attack.")
+    attack_steps: Positive = Field(20, description="Gradient steps of the white-box attacks.")
+    attack_restarts: Positive = Field(1, description="Random starts of the white-box attacks; Square begins once.")
     attacks: tuple[Literal["pgd", "apgd", "square"], ...] = Field(
         ("pgd", "apgd", "square"), strict=False, min_length=1, description="The curve is that of the worst of these; Square uncovers masked gradients."
     )
@@ -94,7 +94,7 @@ class GateSettings(Block):
     min_whitebox: Fraction = Field(0.30, description="Least balanced accuracy under the worst white-box attack at 2/255; an undefended model has about 0.")
     max_curve_drop: Fraction = Field(0.05, description="Largest loss of mean robust accuracy against the champion.")
     max_latency_seconds: float = Field(
-        5.0, gt=0, description="The network's time for the clips of a 10 s video, mode `standard`; decoding and faces come on top."
+        5.0, gt=0, description="The network's time for the clips of a 10 s video, in the model's own mode; decoding and faces come on top."
     )
     max_model_bytes: Positive = Field(200 << 20, description="Size of the exported model.")
     max_serving_bytes: Positive = Field(1536 << 20, description="Memory of a service process that has answered golden clips with it.")

@@ -26,7 +26,7 @@ class ModelSettings(Block):
     )
     weights: str = Field(
         "",
-        description="Path of a safetensors file with weights of the backbone or of torchvision's whole classifier, "
+        description="Path of a safetensors file (a relative one is of the workspace) with weights of the backbone or of torchvision's whole classifier, "
         "or the name of published ones: IMAGENET1K_V1 of efficientnet_lite0 "
         "(installed, no network needed), torchvision's of its own (fetched once, e.g. IMAGENET1K_V2). Empty trains from scratch. "
         "Where there is a champion of the same shape, it is the start instead.",
