@@ -186,6 +186,31 @@ def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(fold
         evaluated(folder, tmp_path / "out")
 
 
+def test_files_that_were_passed_over_are_said(folder: Path, tmp_path: Path) -> None:
+    """A folder whose name says nothing of its forgeries was passed over without a word: the figures were of fewer, and `8 of 8 files got a verdict`."""
+    write(folder, {f"fakes_new/{number}.mp4": 0.9 for number in range(3)})
+    report = evaluated(folder, tmp_path / "out")
+    assert report["answered"]["of"] == 8 and "left out: 3 files without a label" in render(report)
+    listing = tmp_path / "listing.csv"
+    listing.write_text(f"path,label,use\n{folder}/real/anna_1.mp4,real,\n{folder}/fake/gan/anna_1.mp4,fake,never\n")
+    assert "left out: 1 files whose use is never" in render(evaluated(listing, tmp_path / "listed"))
+    found = crossed([folder, listing], tmp_path / "cross")
+    assert "left out of 1 set: 3 files without a label" in render_cross(found)
+    assert "left out of 2 listing.csv: 1 files whose use is never" in render_cross(found)
+    kept = [[cell["not_measured"]["unlabelled"] for cell in row["cells"]] for row in read_json(tmp_path / "cross" / "cross.json")["models"]]
+    assert kept == [[3, 0], [3, 0]]
+
+
+def test_a_matrix_says_how_many_files_got_a_verdict_where_some_did_not(folder: Path, tmp_path: Path) -> None:
+    """All that was shown of a set that could not all be read was its AUC."""
+    assert "got a verdict" not in render_cross(crossed([folder], tmp_path / "whole"))
+    shutil.copytree(folder, tmp_path / "torn")
+    (tmp_path / "torn" / "real" / "anna_1.mp4").write_text("broken")
+    found = crossed([folder, tmp_path / "torn"], tmp_path / "out")
+    (line,) = (line for line in render_cross(found).splitlines() if "got a verdict" in line)
+    assert line == "  not all files got a verdict: first on 2 torn (7 of 8), second on 2 torn (7 of 8)"
+
+
 def test_nothing_drawn_is_no_interval(tmp_path: Path) -> None:
     (tmp_path / "set" / "real").mkdir(parents=True)
     (tmp_path / "set" / "real" / "a.mp4").write_text("broken")
