@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import threading
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from tests.workspace.worlds import make_model, verdict_for
 from vigil.main import app
 from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
 from workspace.errors import DataError, WorkspaceError
-from workspace.files import read_json
+from workspace.files import read_json, rows_of
 from workspace.profiles import compose_params
 from workspace.promotion import promote
 from workspace.settings import SourceSettings
@@ -314,6 +315,30 @@ def test_an_evaluation_that_was_broken_off_goes_on(
     again = [name for name, models in asked if "first" in models]
     assert len(asked) == len(files) == len(again) + len(done) - 1 and done[0] in again and "broken.mp4" in again, "of the other card all is asked anew"
     assert evaluated(folder, tmp_path / "out")["answered"]["of"] == len(files) and "Going on" not in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_files_that_it_waits_for_and_says_that_it_waits(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two long videos were scored to their end, four minutes without a word, and thrown away."""
+    labelled = read_labelled(SourceSettings(name="set", path=str(folder)))
+    at_work, asked = threading.Barrier(3), []
+
+    def slow(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVerdict]:
+        asked.append(str(path))
+        if path in [found.path for found in labelled.files[1:3]]:
+            at_work.wait(60)
+        return say(engines, path, mode)
+
+    def pause(done: int, total: int, what: str) -> None:
+        at_work.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.inference.score_file_with", slow)
+    with pytest.raises(KeyboardInterrupt):
+        measure([model()], labelled, [tmp_path / "out"], tell=pause, journal=tmp_path / "scored.jsonl")
+    assert sorted(row["path"] for row in rows_of(tmp_path / "scored.jsonl")) == sorted(asked)
+    assert "Ctrl-C again breaks them off" in capsys.readouterr().err
 
 
 def test_in_another_mode_nothing_is_said_of_what_trained_the_model(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
