@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.ingest import identity_of
 from pipelines.layouts import Found, Listing, read_layout
+from pipelines.layouts.found import as_text
 from pipelines.people import first_known, people_by_video, videos_by_file
 from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
@@ -114,7 +115,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out
         writer.writeheader()
         writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else repr(float(row["p_fake"]))} for row in rows)  # all digits: order is AUC
     report = {
-        "source": labelled.source.path,
+        "source": as_text(labelled.source.path),
         "model": engine.model_id,
         "threshold": engine.card.threshold,
         "mode": mode or engine.card.faces.mode,

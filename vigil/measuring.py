@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.layouts.found import as_text
 from vigil.scoring import choose_model, model_folder, note_mode, refuse_unknown_mode
 from vigil.taking_in import named_sources
 from workspace.errors import DataError, WorkspaceError
@@ -49,7 +50,7 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     journal = _journal(out)
     (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal)
     journal.unlink(missing_ok=True)
-    return report | {"mark": mark, "out": str(out)}
+    return report | {"mark": mark, "out": as_text(str(out))}
 
 
 def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
@@ -83,11 +84,11 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
             reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
-                mine.append({"source": source.path, **report["answered"], **kept})
+                mine.append({"source": report["source"], **report["answered"], **kept})
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
-            about = {"model": name, "folder": str(folder), "threshold": card.threshold, "cycle": card.cycle}
+            about = {"model": name, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
             rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
-    found = {"sources": [source.path for source in sources], "models": rows, "not_here": away, "out": str(out)}
+    found = {"sources": [as_text(source.path) for source in sources], "models": rows, "not_here": away, "out": as_text(str(out))}
     write_json(out / "cross.json", found)
     journal.unlink(missing_ok=True)
     return found

@@ -1,6 +1,7 @@
 """What `measure` writes and `vigil evaluate` says of it, with models that say what the file's name says: no network runs."""
 
 import csv
+import os
 import shutil
 import threading
 from itertools import count
@@ -200,6 +201,19 @@ def test_files_that_were_passed_over_are_said(folder: Path, tmp_path: Path) -> N
     assert "left out of 2 listing.csv: 1 files whose use is never" in render_cross(found)
     kept = [[cell["not_measured"]["unlabelled"] for cell in row["cells"]] for row in read_json(tmp_path / "cross" / "cross.json")["models"]]
     assert kept == [[3, 0], [3, 0]]
+
+
+def test_a_source_whose_path_is_no_text_is_measured(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
+    """After all of its files had been scored it ended as a mistake in Vigil, each time."""
+    odd, out = (tmp_path / os.fsdecode(name) for name in (b"s\xe9t", b"o\xe9t"))
+    folder.rename(odd)
+    no_network[odd.name] = no_network["first"]
+    evaluated(odd, out)
+    assert read_json(out / "evaluation.json")["source"] == f"{tmp_path}/s\\xe9t"
+    crossed([odd], out, models=(odd.name,))
+    found = read_json(out / "cross.json")
+    assert found["sources"] == [found["models"][0]["cells"][0]["source"]] == [f"{tmp_path}/s\\xe9t"]
+    assert found["models"][0]["folder"] == "s\\xe9t" and found["out"] == f"{tmp_path}/o\\xe9t"
 
 
 def test_a_matrix_says_how_many_files_got_a_verdict_where_some_did_not(folder: Path, tmp_path: Path) -> None:
