@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
 from media.decode import read_frames
 from media.synthetic import make_sample_media
@@ -33,6 +35,7 @@ from tests.system.world import copy_workspace, events, vigil, vigil_json
 from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
 from vigil.ending import unwritable
+from vigil.main import app
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
 from vigil.options import emit
@@ -588,6 +591,26 @@ def test_json_stays_json_where_the_output_lacks_a_letter(monkeypatch: pytest.Mon
     emit(said, "", as_json=True)
     stream.flush()
     assert json.loads(stream.buffer.getvalue()) == said
+
+
+def test_sample_media_of_another_seed_are_not_put_among_those_of_an_earlier_run(tmp_path: Path):
+    """They replaced clips of the same names by other people's, and left swaps of the first run under the names of people who were others by then."""
+
+    def sample(*more: str) -> Result:
+        return CliRunner().invoke(app, ["sample", str(tmp_path / "m"), "--people", "2", "--seconds", "0.5", *more])
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file()}
+
+    assert sample().exit_code == 0
+    first = files()
+    refused = sample("--seed", "1", "--first-person", "1").exception
+    assert isinstance(refused, DataError) and "add to this one with --seed 0" in str(refused) and files() == first
+    assert sample("--first-person", "2", "--fake", "smoother=0").exit_code == 0
+    assert len(files()) == len(first) + 2
+    assert first.items() - files().items() == {(tmp_path / "m/labels.csv", first[tmp_path / "m/labels.csv"])}
+    (tmp_path / "m/seed.txt").unlink()  # as an earlier Vigil left it
+    assert sample("--seed", "1", "--first-person", "9", "--fake", "smoother=0").exit_code == 0 and not (tmp_path / "m/seed.txt").exists()
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
