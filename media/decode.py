@@ -46,6 +46,7 @@ DECODED = ("avi", "asf", "mxf")  # containers that say when a picture is decoded
 THREADS = 2
 HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed, nor LOST_SECONDS more where these are STAMPED
 LOST_SECONDS = 0.2  # nor one that says so much less
+LONGEST_SECONDS = 366 * 86400.0  # of a video; a time stamp of 64 bits may say more than the integers that count its windows
 LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
 NEARLY_SQUARE = 0.02  # 14720:14719 comes of a size that was rounded, and scaling would take traces of a forgery away
 TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
@@ -112,13 +113,15 @@ def shown_seconds(source: Source, info: MediaInfo) -> float:
     """How long a video is shown, from its first picture: what its header says, where its packets tell nothing else. Raises MediaError.
 
     Headers lie, and that of a Matroska file counts from time 0, however late the first picture comes, and to the end of a longer sound.
+    More than LONGEST_SECONDS is believed of neither.
     """
     claimed = info.duration_seconds
     with _opened(source) as (container, stream):
         measured, slack = _packet_seconds(container, stream), HEADER_SLACK * claimed
         if container.format.name.startswith(STAMPED):  # the packets of others tell a few pictures less
             slack = min(slack, LOST_SECONDS)
-    return measured if measured > claimed + LOST_SECONDS or 0 < measured < claimed - slack else claimed
+    told = measured if measured > claimed + LOST_SECONDS or 0 < measured < claimed - slack else claimed
+    return min(told, LONGEST_SECONDS)
 
 
 def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -> Iterator[tuple[float, np.ndarray]]:

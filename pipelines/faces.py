@@ -76,13 +76,15 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
 
 
 def _extract(job: FaceJob) -> "Extraction | str":
-    """Runs in a process of its own. Returns the reason as text when the media are not what the manifest says."""
+    """Runs in a process of its own. Returns the reason as text when the media are not what the manifest says, or break what reads them."""
     from media.faces import extract_clips
 
     try:
         return extract_clips(read_media(job.folder, job.shard, job.offset, job.nbytes, job.sample_id), job.settings)
     except VigilError as problem:
         return problem.why
+    except Exception as problem:  # a file from anywhere may break a decoder in ways nobody listed; it ends no cycle
+        return f"could not be read: {type(problem).__name__}: {problem}"[:300]
 
 
 def _crashed(job: FaceJob) -> "Extraction | str":

@@ -7,16 +7,19 @@ drawn: people only where somebody says who they are. The threshold is the one th
 """
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pipelines.ingest import identity_of
 from pipelines.layouts import Found, Listing, read_layout
+from pipelines.layouts.found import as_text
 from pipelines.people import Shown
 from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
@@ -37,6 +40,7 @@ COLUMNS = ("file", *ABOUT, *SAID)
 DRAWN = ("people", "source_videos", "files")  # what the intervals draw: the first that is known of a file
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
+ENDING = "\nEnding the files at work, which are kept: long videos take minutes. Ctrl-C again breaks them off: they are scored anew, and no other is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out
         writer.writeheader()
         writer.writerows({**row, "p_fake": "" if row["p_fake"] is None else repr(float(row["p_fake"]))} for row in rows)  # all digits: order is AUC
     report = {
-        "source": labelled.source.path,
+        "source": as_text(labelled.source.path),
         "model": engine.model_id,
         "threshold": engine.card.threshold,
         "mode": mode or engine.card.faces.mode,
@@ -150,35 +154,41 @@ def _why_unknown(row: dict[str, Any], card: "ModelCard", mode: str | None) -> st
 
 
 def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, tell: "Tell | None", journal: Path | None) -> list[list[dict[str, Any]]]:
-    """Of each file a row a model."""
+    """Of each file a row a model. Ctrl-C waits for the files at work, and they are noted as the others."""
     from model.inference import score_file_with
 
     known = {(row["by"], row["path"], row["stamp"]): row["said"] for row in (rows_of(journal) if journal else [])}
     asked = [_asked(engine, mode) for engine in engines]
     named = dict(zip(asked, engines, strict=True))
+    noting = Lock()
 
-    def one(found: Found) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def one(found: Found) -> list[dict[str, Any]]:
         about = {"file": found.name} | {name: getattr(found, name) for name in ABOUT}
         if found.problem:
             nothing = {"kind": "", "p_fake": None, "verdict": "none", "frames": 0, "faces": 0, "learned": 0, "reason": found.problem}
-            return [about | nothing | {"model": engine.model_id} for engine in engines], []
+            return [about | nothing | {"model": engine.model_id} for engine in engines]
         stamp = stamp_of(found.path)
         at = {"path": str(found.path.absolute()), "stamp": f"{stamp.bytes} {stamp.stamp}"}
         missing = [by for by in named if (by, *at.values()) not in known]
         answers = score_file_with([named[by] for by in missing], found.path, mode)
         new = {by: {name: getattr(said, name) for name in SAID} for by, said in zip(missing, answers, strict=True)}
-        rows = [about | (new.get(by) or known[by, at["path"], at["stamp"]]) for by in asked]
-        return rows, [{"by": by, **at, "said": said} for by, said in new.items() if said["kind"]]  # what could not be read may be readable next time
+        for by, said in new.items():
+            if journal and said["kind"]:  # what could not be read may be readable next time
+                with noting:
+                    add_row(journal, {"by": by, **at, "said": said})
+        return [about | (new.get(by) or known[by, at["path"], at["stamp"]]) for by in asked]
 
     rows = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for number, (row, new) in enumerate(pool.map(one, files), start=1):
-            rows.append(row)
-            if journal:
-                for added in new:
-                    add_row(journal, added)
-            if tell:
-                tell(number, len(files), "files scored")
+        try:
+            for number, row in enumerate(pool.map(one, files), start=1):
+                rows.append(row)
+                if tell:
+                    tell(number, len(files), "files scored")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            print(ENDING, file=sys.stderr)
+            raise
     return rows
 
 

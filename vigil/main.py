@@ -95,7 +95,7 @@ def upgrade(
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="Where the clips go, beside those of an earlier run.")],
+    folder: Annotated[Path, typer.Argument(help="Where the clips go, beside those of an earlier run with this seed.")],
     people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 12,
     clips: Annotated[int, typer.Option(min=1, help="Real clips a person.")] = 1,
     fake: Annotated[
@@ -116,20 +116,22 @@ def sample(
     from media.synthetic import make_sample_media
     from pipelines.sides import split_of
     from pipelines.stage import Progress
+    from vigil.sampling import one_seed
     from vigil.words import parse_fakes
 
     split = None if workspace is None else settings_of(root_of(workspace)).split
-    report = make_sample_media(
-        folder,
-        people=people,
-        clips_per_person=clips,
-        seconds=seconds,
-        seed=seed,
-        fakes=parse_fakes(fake),
-        first_person=first_person,
-        group_of=None if split is None else cache(partial(split_of, split=split)),
-        progress=Progress("sample"),
-    )
+    with one_seed(folder, seed):
+        report = make_sample_media(
+            folder,
+            people=people,
+            clips_per_person=clips,
+            seconds=seconds,
+            seed=seed,
+            fakes=parse_fakes(fake),
+            first_person=first_person,
+            group_of=None if split is None else cache(partial(split_of, split=split)),
+            progress=Progress("sample"),
+        )
     print(f"{folder}: {report.real} real and {report.fake} forged clips of {report.people} rendered people, and labels.csv.")
     print(f"  Next: vigil ingest {shlex.quote(f'{folder}/labels.csv')}{f' -w {shlex.quote(str(workspace))}' if workspace is not None else ''}")
 

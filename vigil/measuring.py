@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.layouts.found import as_text
 from vigil.scoring import choose_model, model_folder, note_mode, refuse_unknown_mode
 from vigil.taking_in import named_sources
 from workspace.errors import DataError, WorkspaceError
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
 JOURNAL = "scored.jsonl"  # in the folder of the figures, until they are there
-KEPT = ("drawn", "learned", "learned_unknown")  # of a report, in its cell of the matrix
+KEPT = ("drawn", "learned", "learned_unknown", "not_measured")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
-LEFT_OUT = {"copies": "files that are copies of others", "two_labels": "files whose content is there as real and as fake"}
+LEFT_OUT = {
+    "copies": "files that are copies of others",
+    "two_labels": "files whose content is there as real and as fake",
+    "unlabelled": "files without a label: nothing says whether they are real or fake (`--label NAME=fake` says what a folder's name means)",
+    "never": "files whose use is never",
+}
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
 
@@ -44,7 +50,7 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     journal = _journal(out)
     (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal)
     journal.unlink(missing_ok=True)
-    return report | {"mark": mark, "out": str(out)}
+    return report | {"mark": mark, "out": as_text(str(out))}
 
 
 def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
@@ -78,11 +84,11 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
             reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
-                mine.append({"source": source.path, **report["answered"], **kept})
+                mine.append({"source": report["source"], **report["answered"], **kept})
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
-            about = {"model": name, "folder": str(folder), "threshold": card.threshold, "cycle": card.cycle}
+            about = {"model": name, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
             rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
-    found = {"sources": [source.path for source in sources], "models": rows, "not_here": away, "out": str(out)}
+    found = {"sources": [as_text(source.path) for source in sources], "models": rows, "not_here": away, "out": as_text(str(out))}
     write_json(out / "cross.json", found)
     journal.unlink(missing_ok=True)
     return found
@@ -132,7 +138,8 @@ def _fetched(away: list[str]) -> str:
 
 
 def render_cross(found: dict[str, Any]) -> str:
-    """AUC with its interval, a line a model, a column a source; below, what was drawn, what each model had learned, and where it had learned the source."""
+    """AUC with its interval, a line a model, a column a source; below, what was drawn and left out, what each model had learned, and where it had learned the
+    source or did not answer."""
     from vigil.reading import render_table
 
     names = [f"{number} {Path(path).name}" for number, path in enumerate(found["sources"], start=1)]
@@ -142,20 +149,29 @@ def render_cross(found: dict[str, Any]) -> str:
     ]
     learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
     drawn = [max((row["cells"][place]["drawn"] for row in found["models"]), key=_weakness) for place in range(len(names))]
-    lines = [render_table(rows), f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.", *_known_cells(found["models"], names), *learned]
+    lines = [render_table(rows), f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.", *_said_of_cells(found["models"], names), *learned]
+    for place, name in enumerate(names):
+        lines += [f"  left out of {name}: {words}" for words in _not_measured(found["models"][0]["cells"][place])]
     lines += [f"  {_left_out(found['not_here'])}"] if found["not_here"] else []
     return "\n".join([*lines, f"  {found['out']}/cross.json holds everything."])
 
 
-def _known_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
-    """A line that names the cells of which files trained the model, and one for each reason why others could not be asked."""
+def _said_of_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
+    """A line that names the cells where files got no verdict, one for those of which files trained the model, and one a reason why others were not asked."""
     cells = [(f"{row['model']} on {name}", cell) for row in models for name, cell in zip(names, row["cells"], strict=True)]
+    fewer = [f"{place} ({cell['n']} of {cell['of']})" for place, cell in cells if cell["n"] < cell["of"]]
     trained = [f"{place} ({'at least ' if cell['learned_unknown'] else ''}{cell['learned']} of {cell['of']})" for place, cell in cells if cell["learned"]]
-    lines = [f"  too good, as files trained the model in its last training: {', '.join(trained)}"] if trained else []
+    lines = [f"  not all files got a verdict: {', '.join(fewer)}"] if fewer else []
+    lines += [f"  too good, as files trained the model in its last training: {', '.join(trained)}"] if trained else []
     for why in dict.fromkeys(cell["learned_unknown"] for _, cell in cells if cell["learned_unknown"]):
         places = ", ".join(place for place, cell in cells if cell["learned_unknown"] == why)
         lines.append(f"  not checked whether files trained the model ({why}): {places}")
     return lines
+
+
+def _not_measured(report: dict[str, Any]) -> list[str]:
+    """How many files of the source have no row, by why."""
+    return [f"{report['not_measured'][reason]} {words}" for reason, words in LEFT_OUT.items() if report["not_measured"][reason]]
 
 
 def _weakness(drawn: dict[str, Any]) -> tuple[bool, bool, int, int]:
@@ -206,7 +222,7 @@ def render(report: dict[str, Any]) -> str:
     if report["learned_unknown"]:
         lines.append(f"  not checked whether {'others' if report['learned'] else 'any'} of these files trained this model: {report['learned_unknown']}")
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
-    lines += [f"  left out: {report['not_measured'][reason]} {words}" for reason, words in LEFT_OUT.items() if report["not_measured"][reason]]
+    lines += [f"  left out: {words}" for words in _not_measured(report)]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
 
 

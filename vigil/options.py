@@ -65,5 +65,5 @@ def settings_of(root: Path) -> "Settings":
 
 
 def emit(value: Any, text: str, as_json: bool) -> None:
-    """Print an answer, for people or for programs."""
-    print(jsonlib.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else text)
+    """Print an answer, for people or for programs: those in ASCII, which is JSON in whatever letters the output has."""
+    print(jsonlib.dumps(value, indent=1, default=str) if as_json else text)

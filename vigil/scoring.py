@@ -1,7 +1,6 @@
 """`vigil score`: one row an input file, whatever is wrong with any of them."""
 
 import csv
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -173,7 +172,9 @@ class _Printer:
 
     def close(self, rows: list[dict[str, Any]]) -> None:
         if self.output == "json":
-            print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
+            from vigil.options import emit
+
+            emit(rows, "", as_json=True)
         if self.output == "table":
             from model.aggregate import as_estimate
             from vigil.reading import render_table

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import media.faces
 from media.align import crop_transform, place, smooth, warp
+from media.decode import shown_seconds
 from media.detect import FaceFinder
 from media.faces import extract_clips, skin_tone, windows
 from media.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
@@ -150,6 +151,20 @@ def test_a_header_that_lies_about_the_length_hides_nothing(tmp_path, person, mod
     assert lying.info.duration_seconds == pytest.approx(1, abs=0.1)
     spans = [[(clip.start_seconds, clip.end_seconds) for clip in found.clips] for found in (honest, lying)]
     assert spans[0] and max(end for _, end in spans[0]) > 7 and np.allclose(*spans, atol=0.2)
+
+
+@pytest.mark.parametrize("mode", ["dense", "fast"])
+def test_a_time_stamp_beyond_all_numbers_hides_nothing(tmp_path, person, mode, monkeypatch):
+    """Time stamps of 64 bits at 1000 s a tick: windows lay beyond the integers, and the error ended the whole stage."""
+    monkeypatch.setattr("media.faces.MAX_WINDOWS", 8)  # of the picture before the last, which stands for ever
+    content = bytearray(write_video(tmp_path / "a.ivf", person, fps=12, codec="libvpx").read_bytes())
+    struct.pack_into("<II", content, 16, 1, 1000)  # ticks: 1 in 1000 s
+    packet = 32
+    while packet + 12 + struct.unpack_from("<I", content, packet)[0] < len(content):
+        packet += 12 + struct.unpack_from("<I", content, packet)[0]
+    struct.pack_into("<Q", content, packet + 4, 1 << 62)
+    found = extract_clips(bytes(content), SMALL.model_copy(update={"mode": mode}))
+    assert found.clips and found.reason == "" and shown_seconds(bytes(content), found.info) < 1e9
 
 
 @pytest.mark.parametrize("mode", ["dense", "standard", "fast"])

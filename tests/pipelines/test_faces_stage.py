@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from media.faces import Extraction
 from media.shards import read_clip_at, read_index
 from pipelines import faces
 from pipelines.ingest import ingest
@@ -12,7 +13,7 @@ from tests.pipelines.small_world import FRAMES, SIZE, demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
 from workspace.manifest import read_manifest
-from workspace.settings import IdentityRule, SourceSettings
+from workspace.settings import FaceSettings, IdentityRule, SourceSettings
 
 
 def test_every_sample_gives_clips_that_keep_what_the_manifest_says(sample_workspace: Path) -> None:
@@ -68,6 +69,19 @@ def test_media_that_are_no_longer_what_the_manifest_says_are_named(workspace_cop
     report = faces.run(workspace_copy, demo_settings({"faces": {"workers": 1}}), "w1")
     assert next(sample for sample in report["samples"] if sample["sample_id"] == row["sample_id"])["reason"].startswith("the content is not that of sample")
     assert report["with_face"] == 17
+
+
+def test_a_file_that_breaks_the_reader_in_a_way_nobody_listed_has_a_reason(sample_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One such file ended every cycle with a traceback that did not name it, and no other came in."""
+
+    def broken(source: bytes, settings: FaceSettings) -> Extraction:
+        raise OverflowError("a time stamp beyond all numbers")
+
+    monkeypatch.setattr("media.faces.extract_clips", broken)
+    folder = sample_workspace / "data" / "raw" / "w1"
+    row = read_manifest(folder).iloc[0]
+    job = faces.FaceJob(folder, row["sample_id"], row["shard"], int(row["offset"]), int(row["bytes"]), FaceSettings())
+    assert faces._extract(job) == "could not be read: OverflowError: a time stamp beyond all numbers"
 
 
 def test_a_batch_that_is_not_there_is_an_error_with_a_next_step(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What `measure` writes and `vigil evaluate` says of it, with models that say what the file's name says: no network runs."""
 
 import csv
+import os
 import shutil
+import threading
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from tests.workspace.worlds import make_model, verdict_for
 from vigil.main import app
 from vigil.measuring import evaluate_cross, evaluate_source, measured_sources, render, render_cross
 from workspace.errors import DataError, WorkspaceError
-from workspace.files import read_json
+from workspace.files import read_json, rows_of
 from workspace.profiles import compose_params
 from workspace.promotion import promote
 from workspace.settings import SourceSettings
@@ -186,6 +188,44 @@ def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(fold
         evaluated(folder, tmp_path / "out")
 
 
+def test_files_that_were_passed_over_are_said(folder: Path, tmp_path: Path) -> None:
+    """A folder whose name says nothing of its forgeries was passed over without a word: the figures were of fewer, and `8 of 8 files got a verdict`."""
+    write(folder, {f"fakes_new/{number}.mp4": 0.9 for number in range(3)})
+    report = evaluated(folder, tmp_path / "out")
+    assert report["answered"]["of"] == 8 and "left out: 3 files without a label" in render(report)
+    listing = tmp_path / "listing.csv"
+    listing.write_text(f"path,label,use\n{folder}/real/anna_1.mp4,real,\n{folder}/fake/gan/anna_1.mp4,fake,never\n")
+    assert "left out: 1 files whose use is never" in render(evaluated(listing, tmp_path / "listed"))
+    found = crossed([folder, listing], tmp_path / "cross")
+    assert "left out of 1 set: 3 files without a label" in render_cross(found)
+    assert "left out of 2 listing.csv: 1 files whose use is never" in render_cross(found)
+    kept = [[cell["not_measured"]["unlabelled"] for cell in row["cells"]] for row in read_json(tmp_path / "cross" / "cross.json")["models"]]
+    assert kept == [[3, 0], [3, 0]]
+
+
+def test_a_source_whose_path_is_no_text_is_measured(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
+    """After all of its files had been scored it ended as a mistake in Vigil, each time."""
+    odd, out = (tmp_path / os.fsdecode(name) for name in (b"s\xe9t", b"o\xe9t"))
+    folder.rename(odd)
+    no_network[odd.name] = no_network["first"]
+    evaluated(odd, out)
+    assert read_json(out / "evaluation.json")["source"] == f"{tmp_path}/s\\xe9t"
+    crossed([odd], out, models=(odd.name,))
+    found = read_json(out / "cross.json")
+    assert found["sources"] == [found["models"][0]["cells"][0]["source"]] == [f"{tmp_path}/s\\xe9t"]
+    assert found["models"][0]["folder"] == "s\\xe9t" and found["out"] == f"{tmp_path}/o\\xe9t"
+
+
+def test_a_matrix_says_how_many_files_got_a_verdict_where_some_did_not(folder: Path, tmp_path: Path) -> None:
+    """All that was shown of a set that could not all be read was its AUC."""
+    assert "got a verdict" not in render_cross(crossed([folder], tmp_path / "whole"))
+    shutil.copytree(folder, tmp_path / "torn")
+    (tmp_path / "torn" / "real" / "anna_1.mp4").write_text("broken")
+    found = crossed([folder, tmp_path / "torn"], tmp_path / "out")
+    (line,) = (line for line in render_cross(found).splitlines() if "got a verdict" in line)
+    assert line == "  not all files got a verdict: first on 2 torn (7 of 8), second on 2 torn (7 of 8)"
+
+
 def test_nothing_drawn_is_no_interval(tmp_path: Path) -> None:
     (tmp_path / "set" / "real").mkdir(parents=True)
     (tmp_path / "set" / "real" / "a.mp4").write_text("broken")
@@ -289,6 +329,30 @@ def test_an_evaluation_that_was_broken_off_goes_on(
     again = [name for name, models in asked if "first" in models]
     assert len(asked) == len(files) == len(again) + len(done) - 1 and done[0] in again and "broken.mp4" in again, "of the other card all is asked anew"
     assert evaluated(folder, tmp_path / "out")["answered"]["of"] == len(files) and "Going on" not in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_files_that_it_waits_for_and_says_that_it_waits(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two long videos were scored to their end, four minutes without a word, and thrown away."""
+    labelled = read_labelled(SourceSettings(name="set", path=str(folder)))
+    at_work, asked = threading.Barrier(3), []
+
+    def slow(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVerdict]:
+        asked.append(str(path))
+        if path in [found.path for found in labelled.files[1:3]]:
+            at_work.wait(60)
+        return say(engines, path, mode)
+
+    def pause(done: int, total: int, what: str) -> None:
+        at_work.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.inference.score_file_with", slow)
+    with pytest.raises(KeyboardInterrupt):
+        measure([model()], labelled, [tmp_path / "out"], tell=pause, journal=tmp_path / "scored.jsonl")
+    assert sorted(row["path"] for row in rows_of(tmp_path / "scored.jsonl")) == sorted(asked)
+    assert "Ctrl-C again breaks them off" in capsys.readouterr().err
 
 
 def test_in_another_mode_nothing_is_said_of_what_trained_the_model(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
 from media.decode import read_frames
 from media.synthetic import make_sample_media
@@ -34,8 +36,10 @@ from tests.system.world import copy_workspace, events, vigil, vigil_json
 from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
 from vigil.ending import unwritable
+from vigil.main import app
 from vigil.measuring import measured_sources
 from vigil.opening import open_workspace
+from vigil.options import emit
 from vigil.people import add_user
 from vigil.scoring import expand
 from vigil.taking_in import named_sources
@@ -153,19 +157,20 @@ def test_a_bomb_of_a_photo_is_refused_before_it_takes_memory(tmp_path: Path, ver
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_no_name_of_a_file_breaks_what_is_printed(tmp_path: Path, form: str):
     """A name could make a row of its own, colour the terminal, or leave JSON that no parser takes."""
-    names = [b"a\nb.mp4", b"a\rb.mp4", b"bad\xff.mp4", b"\x1b[31mred.mp4"]
+    names = [b"a\nb.mp4", b"a\rb.mp4", b"bad\xff.mp4", b"\x1b[31mred.mp4"] + ["\u00e9\U0001f600.mp4".encode()] * (form == "json")
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(b"")
     (tmp_path / "a\nnote.txt").write_text("no medium")
     (tmp_path / "empty.txt").touch()
-    done = subprocess.run([sys.executable, "-m", "vigil", "score", ".", "--format", form], cwd=tmp_path, capture_output=True, timeout=300)
+    env = {**os.environ, "PYTHONIOENCODING": "ascii" if form == "json" else "utf-8"}  # JSON knows no \\xe9
+    done = subprocess.run([sys.executable, "-m", "vigil", "score", ".", "--format", form], cwd=tmp_path, capture_output=True, timeout=300, env=env)
     assert done.returncode == 3 and b"\x1b" not in done.stderr and b"passed over: a\\nnote.txt, empty.txt." in done.stderr
     said = done.stdout.decode("utf-8")
     if form == "table":
         assert {r"a\nb.mp4", r"a\rb.mp4", r"bad\xff.mp4", r"\x1b[31mred.mp4"} == {line.split()[0] for line in said.splitlines()[1:-1]}
     else:
         rows = json.loads(said) if form == "json" else list(csv.DictReader(io.StringIO(said, newline="")))
-        assert {row["file"] for row in rows} == {"a\nb.mp4", "a\rb.mp4", r"bad\xff.mp4", "\x1b[31mred.mp4"}
+        assert {row["file"] for row in rows} == {os.fsdecode(name).replace("\udcff", r"\xff") for name in names}
 
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
@@ -579,6 +584,37 @@ def test_what_the_terminal_has_no_letters_for_is_no_failure(tmp_path: Path, enco
         )
         assert done.returncode == (words != ["status"]) and "mistake in Vigil" not in done.stderr
         assert r"\u65e5\u672c" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("encoding", "errors"), [("ascii", "backslashreplace"), ("latin-1", "backslashreplace"), ("utf-8", "surrogateescape")])
+def test_json_stays_json_where_the_output_lacks_a_letter(monkeypatch: pytest.MonkeyPatch, encoding: str, errors: str):
+    """`\\xe9` and `\\U0001f600` stood in it, which JSON does not know, or a raw byte of a path."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, errors)
+    monkeypatch.setattr("sys.stdout", stream)
+    said = {"file": "\u00e9\U0001f600\u4e2d\udce9.jpg"}
+    emit(said, "", as_json=True)
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue()) == said
+
+
+def test_sample_media_of_another_seed_are_not_put_among_those_of_an_earlier_run(tmp_path: Path):
+    """They replaced clips of the same names by other people's, and left swaps of the first run under the names of people who were others by then."""
+
+    def sample(*more: str) -> Result:
+        return CliRunner().invoke(app, ["sample", str(tmp_path / "m"), "--people", "2", "--seconds", "0.5", *more])
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file()}
+
+    assert sample().exit_code == 0
+    first = files()
+    refused = sample("--seed", "1", "--first-person", "1").exception
+    assert isinstance(refused, DataError) and "add to this one with --seed 0" in str(refused) and files() == first
+    assert sample("--first-person", "2", "--fake", "smoother=0").exit_code == 0
+    assert len(files()) == len(first) + 2
+    assert first.items() - files().items() == {(tmp_path / "m/labels.csv", first[tmp_path / "m/labels.csv"])}
+    (tmp_path / "m/seed.txt").unlink()  # as an earlier Vigil left it
+    assert sample("--seed", "1", "--first-person", "9", "--fake", "smoother=0").exit_code == 0 and not (tmp_path / "m/seed.txt").exists()
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
