@@ -273,6 +273,18 @@ def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -
             assert client.get(f"/console{path}", params={name: value}).status_code == 200, (path, value)
 
 
+def test_a_page_behind_the_end_of_a_list_says_so_and_leads_back(served: Service) -> None:
+    """Of cases it said that none is open, of the history and the trail that a filter hides what there is."""
+    client = logged_in(served, "ada")
+    for path, words, back in (
+        (f"/cases?state=open&after={10**9}", "No further case.", "/console/cases?state=open"),
+        ("/history?before=1&verdict=fake&everybody=1", "Nothing older.", "/console/history?verdict=fake&everybody=1"),
+        ("/trail?before=1&object=nothing", "No older entry.", "/console/trail?object=nothing"),
+    ):
+        text = html.unescape(wait_for(lambda path=path: client.get(f"/console{path}").text, lambda text: "empty-what" in text))
+        assert words in text and f'"href":"{back}"' in text, (path, text)
+
+
 def test_nobody_is_led_to_the_log_in_and_from_there_back_but_never_to_another_site(served: Service) -> None:
     client = httpx.Client(base_url=served.url, trust_env=False)
     asked = client.get("/console/history?verdict=fake")
