@@ -814,18 +814,29 @@ def test_nothing_is_said_of_faces_where_none_was_found(served: Service, page: Br
     assert "no verdict" in page.see(".facts", "The model said").text and "– fake" not in page.see(".facts").text
 
 
-def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
-    """Nothing of an upload is kept in the browser's cache: a case that was loaded ahead has to be in the page."""
+def test_the_pictures_of_a_case_are_loaded_ahead_and_once_and_its_media_when_it_is_shown(served: Service, page: Browser) -> None:
+    """Nothing of an upload is kept in the browser's cache: what is loaded ahead has to be in the page. Media of the next four cases are not: whoever opened
+    the page once had seen five files, as the trail told it, four of which were never on the screen.
+    """
+    loaded = "const all = [...document.querySelectorAll('.review-media img')]; return all.length > 6 && all.every((one) => one.complete)"
+    first = next(case for case in served.by("rita").get("/v1/queue").json()["cases"] if case["kind"] == "video")
+    urls: list[str] = []
+
+    def asked_for(part: str) -> set[str]:
+        urls.extend(page.asked_for())
+        return {url for url in urls if part in url}
+
     page.log_in("rita")
     page.asked_for()
-    page.open("/review")
-    loaded = "const all = [...document.querySelectorAll('.review-faces img')]; return all.length > 4 && all.every((one) => one.complete)"
-    page.until(lambda: page.driver.execute_script(loaded), "faces are loaded ahead")
-    before = {url for url in page.asked_for() if "/faces/" in url}
+    page.open(f"/review?case={first['id']}")
+    page.until(lambda: page.driver.execute_script(loaded) and asked_for("/console/media/"), "pictures are loaded ahead, and what is shown")
+    ahead = asked_for("/v1/detections/")
+    assert len(ahead) > 6 and len(asked_for("/console/media/")) == 1
+    urls.clear()
     page.key("j")
     page.see(".review-place", "Case 2")
     page.until(lambda: page.driver.execute_script(loaded), "those of the next ones are loaded")
-    assert len(before) > 4 and not before & set(page.asked_for())
+    assert not ahead & asked_for("/v1/detections/") and len(asked_for("/console/media/")) <= 1
 
 
 def test_what_could_not_be_loaded_ahead_is_asked_for_again(served: Service, page: Browser, picture: bytes) -> None:
