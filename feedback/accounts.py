@@ -11,7 +11,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, RowMapping, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
@@ -91,17 +91,13 @@ class Accounts:
         user, moment = self._proven((USERS.c.user_name == user_name) | (USERS.c.email == user_name), password), now()
         token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         with self.database.write() as connection:
+            _write_as_proven(connection, user)
             connection.execute(delete(SESSIONS).where(SESSIONS.c.expires_at < moment))
-            connection.execute(update(USERS).where(USERS.c.id == user["id"]).values(failed_logins=0, locked_until=""))
             expires = now(self.settings.session_hours * 3600)
             row = {"token_hash": self._digest(token), "user_id": user["id"], "created_at": moment, "expires_at": expires, "csrf": csrf}
             connection.execute(SESSIONS.insert().values(**row))
             audit.append(connection, f"user:{user['id']}", "account.log_in", f"user:{user['id']}")
         return Session(token, csrf, Actor(user["id"], Role[user["role"]], user["name"]))
-
-    def check(self, user_id: str, password: str) -> None:
-        """Return quietly where this is the password of the account. Refuses and counts as `log_in` does, but nobody has logged in."""
-        self._proven(USERS.c.id == user_id, password)
 
     def session(self, token: str) -> Session | None:
         """The session of a cookie, or None where it has ended or its account is disabled."""
@@ -119,13 +115,19 @@ class Accounts:
         with self.database.write() as connection:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.token_hash == self._digest(token)))
 
-    def change_password(self, user_id: str, password: str, by: str) -> None:
-        """Set a password and end every session of the account."""
+    def change_password(self, user_id: str, password: str, by: str, old: str | None = None) -> None:
+        """Set a password and end every session of the account. Where `old` is given, it is refused and counted as `log_in` does, but nobody has logged in."""
+        if old is not None:
+            user = self._proven(USERS.c.id == user_id, old)
+        else:
+            with self.database.read() as connection:
+                user = connection.execute(select(USERS).where(USERS.c.id == user_id)).mappings().one()
+        hashed = self._hash(password, user["user_name"])  # not under the write lock, for which all others would wait
         with self.database.write() as connection:
-            user_name = connection.execute(select(USERS.c.user_name).where(USERS.c.id == user_id)).scalar_one()
-            connection.execute(
-                update(USERS).where(USERS.c.id == user_id).values(password_hash=self._hash(password, user_name), failed_logins=0, locked_until="")
-            )
+            if old is not None:
+                _write_as_proven(connection, user, password_hash=hashed)
+            else:
+                connection.execute(update(USERS).where(USERS.c.id == user_id).values(password_hash=hashed, failed_logins=0, locked_until=""))
             connection.execute(delete(SESSIONS).where(SESSIONS.c.user_id == user_id))
             audit.append(connection, by, "account.password", f"user:{user_id}")
 
@@ -293,3 +295,10 @@ class Accounts:
 
 
 _WRONG = "User name or password is wrong."
+
+
+def _write_as_proven(connection: Connection, user: RowMapping, **values: str) -> None:
+    """Write these to an account and end its count of wrong passwords. Raises AccountRefused where what was proven of it does not hold any more."""
+    proven = (USERS.c.id == user["id"]) & (USERS.c.password_hash == user["password_hash"]) & USERS.c.disabled.is_(False)
+    if not connection.execute(update(USERS).where(proven).values(failed_logins=0, locked_until="", **values)).rowcount:
+        raise AccountRefused(_WRONG)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("vigil.keep")
 CLAIMS = ("real", "fake")
 RETRY_SECONDS = 5
-MOST_PAGE = 500
 ASKED_BEFORE = {
     "decided": "People have looked at this file already, and {label}.",
     "quarantined": "The case of this file is in quarantine: nobody is asked until it is released.",
@@ -260,7 +259,7 @@ class Detections:
         self, owner_id: str | None, before: int | None, limit: int, verdict: str = "", state: str = "", policy: str = "", since: str = "", until: str = ""
     ) -> list[dict[str, Any]]:
         """Newest first, those numbered below `before`; of one owner or of all. `since`, `until`: see moment_of; else ValueError."""
-        query = _query().order_by(DETECTIONS.c.number.desc()).limit(min(limit, MOST_PAGE))
+        query = _query().order_by(DETECTIONS.c.number.desc()).limit(limit)
         for column, wanted in ((DETECTIONS.c.owner_id, owner_id), (DETECTIONS.c.verdict, verdict), (DETECTIONS.c.state, state), (DETECTIONS.c.policy, policy)):
             if wanted:
                 query = query.where(column == wanted)

@@ -94,11 +94,10 @@ class Service:
         """Set a password; one's own needs the old one. Ends every session of the account."""
         target = user_id or actor.user_id
         authorize(actor, "account.change", target)
-        if target == actor.user_id:
-            self.accounts.check(target, old)
-        elif self.accounts.by_id(target) is None:
+        own = target == actor.user_id
+        if not own and self.accounts.by_id(target) is None:
             raise NotFound("There is no such account.")
-        self.accounts.change_password(target, password, actor.who)
+        self.accounts.change_password(target, password, actor.who, old if own else None)
 
     def users(self, actor: Actor) -> list[dict[str, Any]]:
         """Every account."""
@@ -191,8 +190,8 @@ class Service:
     ) -> dict[str, Any]:
         """Verdicts, newest first: {"detections": [...], "next": the `before` of the following page or None}. Filters: see Detections.page."""
         authorize(actor, "detection.list", None if everybody else actor.user_id)
-        rows = self.detections.page(None if everybody else actor.user_id, before, limit, verdict, state, policy, since, until)
-        return {"detections": [_shown(actor, row) for row in rows], "next": rows[-1]["number"] if len(rows) == limit else None}
+        rows, further = _page(self.detections.page(None if everybody else actor.user_id, before, limit + 1, verdict, state, policy, since, until), limit)
+        return {"detections": [_shown(actor, row) for row in rows], "next": further}
 
     def export(self, actor: Actor, everybody: bool = False, **filters: str) -> Iterator[str]:
         """The history as CSV, a piece at a time, spreadsheet formulas defused; recorded in the audit trail."""
@@ -288,8 +287,8 @@ class Service:
     def cases_page(self, actor: Actor, state: str | None = "open", after: int = 0, limit: int = 100) -> dict[str, Any]:
         """Cases in order of arrival: {"cases": [...], "next": the `after` of the following page or None}."""
         authorize(actor, "case.govern" if state == "known" else "case.list")
-        found = self.cases.page(state, after, limit, "" if may(actor, "case.govern") else actor.user_id)
-        return {"cases": [self._case_for(actor, row) for row in found], "next": found[-1]["number"] if len(found) == limit else None}
+        found, further = _page(self.cases.page(state, after, limit + 1, "" if may(actor, "case.govern") else actor.user_id), limit)
+        return {"cases": [self._case_for(actor, row) for row in found], "next": further}
 
     def case(self, actor: Actor, case_id: str) -> dict[str, Any]:
         """One case; labels of others are hidden from a reviewer who has not answered yet."""
@@ -386,8 +385,8 @@ class Service:
         """The audit trail, newest first: {"entries": [...], "next": the `before` of the following page or None}."""
         authorize(actor, "audit.read")
         with self.database.read() as connection:
-            found = audit.entries(connection, object_, before, limit)
-        return {"entries": found, "next": found[-1]["number"] if len(found) == limit and found[-1]["number"] > 1 else None}
+            found, further = _page(audit.entries(connection, object_, before, limit + 1), limit)
+        return {"entries": found, "next": further}
 
     def verify_trail(self, actor: Actor, expect_last: str = "") -> audit.Verified:
         """Walk the whole chain."""
@@ -457,6 +456,11 @@ class Service:
             state, label = self.cases.standing_of(connection, actor, row["sha256"])  # of the content, whichever upload opened its case
         people = label if state == "decided" else "asked" if row["case_state"] == "open" else ""
         return _shown(actor, row) | {"people": people}
+
+
+def _page(found: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], int | None]:
+    """The rows of a page, of which one more was looked for, and the number to go on from; None where there are no further ones."""
+    return found[:limit], found[limit - 1]["number"] if len(found) > limit else None
 
 
 def _shown(actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,12 +37,16 @@ def add(service: Service) -> None:
         given = view.request.query_params
         states = STATES | ({"known": "Known"} if view.may("case.govern") else {})
         state = given.get("state", "open") if given.get("state", "open") in states else "open"
-        found = await view.ask(service.cases_page, None if state == "all" else state, view.number("after") or 0, PAGE)
+        after = view.number("after") or 0
+        found = await view.ask(service.cases_page, None if state == "all" else state, after, PAGE)
         tag("h1", "Cases")
         with tag("form", "", "card filters", method="get", action=f"{PATH}/cases", aria_label="Filters"):
             choice("State", "state", states, state)
             button("Filter", classes="button-main")
             link("Review by keyboard", f"{PATH}/review", "button")
+        if not found["cases"] and after:
+            empty("No further case.", "The list ends before this page.", f"{PATH}/cases?{urlencode({'state': state})}", "From the first")
+            return
         if not found["cases"]:
             empty(
                 f"No case is {states[state].lower()}." if state != "all" else "There is no case yet.",

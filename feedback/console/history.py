@@ -29,18 +29,20 @@ def add(service: Service) -> None:
         found = await view.ask(service.detections_page, everybody, before, PAGE, **filters)
         tag("h1", "History")
         _filters(view, filters, everybody)
-        rows = found["detections"]
+        rows, query = found["detections"], {**filters, **({"everybody": "1"} if everybody else {})}
+        newest = f"{PATH}/history" + (f"?{urlencode(query)}" if query else "")
         if not rows:
-            if filters or everybody or before:
+            if before:
+                empty("Nothing older.", "The list ends before this page.", newest, "Newest")
+            elif filters or everybody:
                 empty("Nothing fits these filters.", "Take one away, or look at all.", f"{PATH}/history", "Show all")
             else:
                 empty("Nothing has been sent yet.", "The verdicts of your uploads will be listed here.", PATH, "Send a file")
             return
         table("Verdicts, the newest first", ["File", "Verdict", "Sent", "Kind", "Size", "Policy", "Model"], [_row(one, view.may("case.list")) for one in rows])
-        query = {**filters, **({"everybody": "1"} if everybody else {})}
         with tag("nav", "", "row pages", aria_label="Further pages"):
             if before:
-                link("Newest", f"{PATH}/history?{urlencode(query)}", "button")
+                link("Newest", newest, "button")
             if found["next"]:
                 link("Older", f"{PATH}/history?{urlencode({**query, 'before': found['next']})}", "button")
 

@@ -1,4 +1,5 @@
-// One case after the other, by keyboard. The next ones are there, hidden, while this one is looked at; an answer does not wait for the server.
+// One case after the other, by keyboard. The pictures of the next ones are there, hidden, while this one is looked at; an answer does not wait for the server.
+// The media themselves come when their case is shown, over its picture: each file that is asked for is an entry in the trail, of who saw it.
 const AHEAD = 4;
 const LEFT = "vigil-unconfirmed-";
 const KEYS = [["R", "real"], ["F", "fake"], ["U", "unsure"]];
@@ -16,11 +17,10 @@ export default {
           <div class="review-media" v-for="item in near" v-show="item.id === one.id" :key="item.id + '-' + (tries[item.id] || 0)" :data-case="item.id">
             <p v-if="!visible(item)" class="muted">There is no picture of this file. Where nothing can be seen, the right answer is Unsure.</p>
             <div v-else class="frame-box" :style="ratios[item.id] ? { '--ratio': ratios[item.id] } : null" @click="play">
-              <video v-if="item.media.kind === 'video' && !broken[item.id]" :src="item.media.file" preload="auto" muted loop playsinline
-                     :poster="item.media.picture || null" @error="broken[item.id] = true" @loadedmetadata="shape(item.id, $event.target.videoWidth, $event.target.videoHeight)"
+              <img v-if="picture(item)" :src="picture(item)" @error="broken[item.id] ||= played(item, 'image')" @load="shape(item.id, $event.target.naturalWidth, $event.target.naturalHeight)" :alt="item.media.kind === 'image' ? 'The picture of this case' : 'A frame of this case'" />
+              <video v-if="played(item, 'video')" :src="item.media.file" preload="auto" muted loop playsinline @loadeddata="$event.target.style.background = '#000'"
+                     @error="broken[item.id] = true" @loadedmetadata="shape(item.id, $event.target.videoWidth, $event.target.videoHeight)"
                      aria-label="The video of this case; Space stops and starts it"></video>
-              <img v-else-if="item.media.kind === 'image' && !broken[item.id]" :src="item.media.file" @error="broken[item.id] = true" @load="shape(item.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="The picture of this case" />
-              <img v-else-if="item.media.picture" key="still" :src="item.media.picture" @load="shape(item.id, $event.target.naturalWidth, $event.target.naturalHeight)" alt="A frame of this case" />
             </div>
             <div class="review-faces" role="group" v-if="item.media.faces.length" :aria-label="heat ? 'Faces under the heatmap' : 'Faces'">
               <div class="face-frame" v-for="n in faces(item)" :key="n">
@@ -68,7 +68,7 @@ export default {
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: [], broken: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: [], broken: {}, shown: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
     help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
@@ -97,6 +97,7 @@ export default {
   methods: {
     arrive() {
       this.seen = this.one ? performance.now() : 0;
+      if (this.one) this.shown[this.one.id] = true;
       if (this.heat) this.want_heat();
       this.$nextTick(() => this.start(false));
       if (this.more && this.cases.length - this.at <= AHEAD) this.$emit("more");
@@ -174,6 +175,8 @@ export default {
     write(name) { document.querySelector(".review-more").open = true; this.$nextTick(() => document.getElementById(name).focus()); },
     leave(event) { event.target.blur(); },
     shape(id, wide, high) { if (wide && high) this.ratios[id] = wide / high; },
+    played(item, kind) { return item.media.kind === kind && this.shown[item.id] && !this.broken[item.id]; },
+    picture(item) { return this.played(item, "image") ? item.media.file : item.media.picture; },
     visible(item) { return (item.media.kind && !this.broken[item.id]) || item.media.picture; },
     faces(item) {
       const n = item.media.faces.length, shown = Math.min(8, n);

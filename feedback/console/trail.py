@@ -20,7 +20,8 @@ def add(service: Service) -> None:
     @page(service, "/trail", "Audit trail")
     async def trail(view: View) -> None:
         wanted = view.request.query_params.get("object", "").strip()[:200]
-        found = await view.ask(service.trail, wanted or None, view.number("before"), PAGE)
+        before, query = view.number("before"), {"object": wanted} if wanted else {}
+        found = await view.ask(service.trail, wanted or None, before, PAGE)
         names = {f"user:{one['id']}": one["user_name"] for one in await view.ask(service.users)}
         tag("h1", "Audit trail")
         tag("p", "Each entry holds the hash of the one before it: none can be changed or taken out unnoticed.", "lead")
@@ -28,14 +29,16 @@ def add(service: Service) -> None:
         with tag("form", "", "card filters", method="get", action=f"{PATH}/trail", aria_label="Filters"):
             field("Of one object", "object", hint="Its whole name; a click on one in the list fills it in.", value=wanted)
             button("Filter", classes="button-main")
+        if not found["entries"] and before:
+            empty("No older entry.", "The list ends before this page.", f"{PATH}/trail" + (f"?{urlencode(query)}" if query else ""), "Newest")
+            return
         if not found["entries"]:
             empty("No entry fits.", "Take the filter away to see all.", f"{PATH}/trail", "Show all")
             return
         heads = ["Number", "When", "Who", "Action", "Object", "Detail"]
         table("Entries, the newest first", heads, [_row(one, names) for one in found["entries"]])
         if found["next"]:
-            query = {**({"object": wanted} if wanted else {}), "before": found["next"]}
-            link("Older", f"{PATH}/trail?{urlencode(query)}", "button")
+            link("Older", f"{PATH}/trail?{urlencode({**query, 'before': found['next']})}", "button")
 
 
 def _verify(service: Service, view: View) -> None:

@@ -179,6 +179,41 @@ def test_sessions_end_by_logging_out_by_time_by_a_new_password_and_by_being_disa
     assert accounts.session("nonsense") is None and accounts.session("") is None
 
 
+@pytest.mark.parametrize("what", ["a new password", "disabled"])
+def test_a_log_in_that_is_proven_while_the_account_changes_opens_nothing(accounts: Accounts, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Its session was written after those of the account had ended: whoever knew the old password stayed for hours, and could make a key."""
+    add(accounts, "root", Role.admin)
+    user_id, proves = add(accounts, "ann"), accounts._is
+
+    def meanwhile(hashed: str, password: str) -> bool:
+        right = proves(hashed, password)
+        if what == "disabled":
+            accounts.govern(user_id, "user:x", disabled=True)
+        else:
+            accounts.change_password(user_id, PASSWORD + " two", "user:x")
+        return right
+
+    monkeypatch.setattr(accounts, "_is", meanwhile)
+    with pytest.raises(AccountRefused, match="wrong"):
+        accounts.log_in("ann", PASSWORD)
+    accounts.govern(user_id, "user:x", disabled=False)
+    with accounts.database.read() as connection:
+        assert not connection.execute(SESSIONS.select()).all()
+
+
+def test_nobody_waits_to_write_while_a_new_password_is_hashed(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was hashed under the write lock: each log-in by the old password that was in work meanwhile followed right after it."""
+    user_id, hashes = add(accounts, "ann"), accounts._hash
+
+    def meanwhile(password: str, user_name: str) -> str:
+        accounts.create_key(user_id, "made meanwhile", "user:x")
+        return hashes(password, user_name)
+
+    monkeypatch.setattr(accounts, "_hash", meanwhile)
+    accounts.change_password(user_id, PASSWORD + " two", "user:x")
+    assert len(accounts.list_keys(user_id)) == 1 and accounts.log_in("ann", PASSWORD + " two")
+
+
 def test_who_changes_a_password_has_not_logged_in(make: Make) -> None:
     """The old password was proven by a log-in: the trail told of one, and where the new one was refused its session stayed, which nobody had."""
     app, known = make(login_attempts=3)
@@ -196,6 +231,26 @@ def test_who_changes_a_password_has_not_logged_in(make: Make) -> None:
     assert change(THEIRS, PASSWORD) == 204 and left() == (["account.password"], 0)
     assert [change("wrong password 1", PASSWORD) for _ in range(3)] == [422] * 3 and change(PASSWORD, PASSWORD) == 422
     assert left() == (["account.password", "account.wrong_password", "account.wrong_password", "account.lock"], 0)
+
+
+def test_of_two_changes_at_once_the_later_must_prove_the_password_that_holds_then(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old one was proven and the new one written in two transactions: who knew the old one took the account back from who had just changed it."""
+    app, known = make()
+    (user_id, key), accounts = known["vera"], app.state.service.accounts
+    proves, left = accounts._is, [PASSWORD]
+
+    def change(password: str) -> int:
+        return ask(app, ("POST", f"/v1/users/{user_id}/password", {"json": {"old": THEIRS, "password": password}}), key=key)[0].status_code
+
+    def meanwhile(hashed: str, password: str) -> bool:
+        right = proves(hashed, password)
+        if left:
+            accounts.change_password(user_id, left.pop(), "user:x")
+        return bool(right)
+
+    monkeypatch.setattr(accounts, "_is", meanwhile)
+    assert change(PASSWORD + " of a thief") == 422
+    assert accounts.log_in("vera", PASSWORD)
 
 
 def test_a_changed_role_is_that_of_the_next_request(accounts: Accounts) -> None:

@@ -25,18 +25,28 @@ from feedback.database import Database
 from feedback.handover import mark_ingested
 from feedback.keep import MediaStore, derived_name
 from feedback.retention import Retention
+from pipelines.gates import incoming
+from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Verdict
 from tests.feedback.browser import PASSWORD, Browser, browser
 from tests.feedback.conftest import Service, running, wait_for
 from workspace.journal import Journal
 from workspace.profiles import compose_params, project_root
-from workspace.settings import load_settings
+from workspace.settings import GateSettings, load_settings
 
 CONSOLE = project_root() / "feedback" / "console"
 MOST_BYTES = 2_900_000  # no whole number of megabytes: a file between two of them was refused by the page and taken by the service
 
 
+def drift_of(p_value: float) -> GateResult:
+    """What the gate itself says of a drift test with this p-value at a level of 0.01."""
+    tested = {"status": "tested", "n_ref": 300, "n_new": 300, "least": 20, "p_value": p_value, "alpha": 0.01, "drifted": p_value < 0.01, "covered": False}
+    usual = GateSettings.model_validate({})
+    (found,) = incoming.drift("drift", Inputs({"drift": tested, "cycle": {"judged": ["b"], "base_sha256": "x"}}), Limits(usual, usual))
+    return found
+
+
 def judged(root: Path, cycle: str) -> None:
-    """A cycle of this workspace that held its model, with its figures and one measured drift."""
+    """A cycle of this workspace that held its model, with its figures and a drift that the gate lets pass."""
     journal, model = Journal(root), {"model_sha256": "c" * 64, "path": f"models/{cycle}"}
     journal.append("cycle_opened", cycle=cycle, week=cycle[:8], scheduled=False, judged=[], base_model="", fingerprint="")
     journal.append("candidate", cycle=cycle, **model)
@@ -44,10 +54,9 @@ def judged(root: Path, cycle: str) -> None:
     figure = {
         name: {"balanced_accuracy": {"value": value, "low": value - 0.05, "high": value + 0.05}} for name, value in (("challenger", 0.8), ("champion", 0.7))
     }
-    drift = {"gate": "drift", "verdict": "pass", "measured": 0.1, "limit": 0.4, "reason": "it is small", "n": 40}
     (root / "reports").mkdir()
     (root / "reports/evaluation.json").write_text(json.dumps({"overall": figure}))
-    (root / "reports/verdict.json").write_text(json.dumps({"cycle": cycle, "results": [drift]}))
+    (root / "reports/verdict.json").write_text(json.dumps({"cycle": cycle, **Verdict(GateVerdict.PASS, (drift_of(0.04),)).as_dict()}))
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +200,7 @@ def test_a_page_is_refused_to_who_may_not_see_it(served: Service, name: str, ref
 
 
 def test_what_a_chart_draws_of_a_cycle_stands_in_its_table_too(served: Service) -> None:
-    """The drift and the champion's line could be read from the picture alone."""
+    """The drift and the champion's line could be read from the picture alone; and a week without drift stood at up to a hundred times the limit."""
     client = logged_in(served, "rob")
     for path, head, figure in (("/charts", "Drift against its limit", "0.250"), ("/models", "Champion of then", "0.700 [0.650, 0.750]")):
         text = client.get(f"/console{path}").text
@@ -262,6 +271,18 @@ def test_a_list_begins_anew_where_its_address_names_no_number(served: Service) -
     for path, name in (("/cases", "after"), ("/trail", "before"), ("/history", "before")):
         for value in ("²", "-1", "x", "9" * 30, ""):
             assert client.get(f"/console{path}", params={name: value}).status_code == 200, (path, value)
+
+
+def test_a_page_behind_the_end_of_a_list_says_so_and_leads_back(served: Service) -> None:
+    """Of cases it said that none is open, of the history and the trail that a filter hides what there is."""
+    client = logged_in(served, "ada")
+    for path, words, back in (
+        (f"/cases?state=open&after={10**9}", "No further case.", "/console/cases?state=open"),
+        ("/history?before=1&verdict=fake&everybody=1", "Nothing older.", "/console/history?verdict=fake&everybody=1"),
+        ("/trail?before=1&object=nothing", "No older entry.", "/console/trail?object=nothing"),
+    ):
+        text = html.unescape(wait_for(lambda path=path: client.get(f"/console{path}").text, lambda text: "empty-what" in text))
+        assert words in text and f'"href":"{back}"' in text, (path, text)
 
 
 def test_nobody_is_led_to_the_log_in_and_from_there_back_but_never_to_another_site(served: Service) -> None:
@@ -793,18 +814,29 @@ def test_nothing_is_said_of_faces_where_none_was_found(served: Service, page: Br
     assert "no verdict" in page.see(".facts", "The model said").text and "– fake" not in page.see(".facts").text
 
 
-def test_what_was_loaded_ahead_is_not_loaded_again(page: Browser) -> None:
-    """Nothing of an upload is kept in the browser's cache: a case that was loaded ahead has to be in the page."""
+def test_the_pictures_of_a_case_are_loaded_ahead_and_once_and_its_media_when_it_is_shown(served: Service, page: Browser) -> None:
+    """Nothing of an upload is kept in the browser's cache: what is loaded ahead has to be in the page. Media of the next four cases are not: whoever opened
+    the page once had seen five files, as the trail told it, four of which were never on the screen.
+    """
+    loaded = "const all = [...document.querySelectorAll('.review-media img')]; return all.length > 6 && all.every((one) => one.complete)"
+    first = next(case for case in served.by("rita").get("/v1/queue").json()["cases"] if case["kind"] == "video")
+    urls: list[str] = []
+
+    def asked_for(part: str) -> set[str]:
+        urls.extend(page.asked_for())
+        return {url for url in urls if part in url}
+
     page.log_in("rita")
     page.asked_for()
-    page.open("/review")
-    loaded = "const all = [...document.querySelectorAll('.review-faces img')]; return all.length > 4 && all.every((one) => one.complete)"
-    page.until(lambda: page.driver.execute_script(loaded), "faces are loaded ahead")
-    before = {url for url in page.asked_for() if "/faces/" in url}
+    page.open(f"/review?case={first['id']}")
+    page.until(lambda: page.driver.execute_script(loaded) and asked_for("/console/media/"), "pictures are loaded ahead, and what is shown")
+    ahead = asked_for("/v1/detections/")
+    assert len(ahead) > 6 and len(asked_for("/console/media/")) == 1
+    urls.clear()
     page.key("j")
     page.see(".review-place", "Case 2")
     page.until(lambda: page.driver.execute_script(loaded), "those of the next ones are loaded")
-    assert len(before) > 4 and not before & set(page.asked_for())
+    assert not ahead & asked_for("/v1/detections/") and len(asked_for("/console/media/")) <= 1
 
 
 def test_what_could_not_be_loaded_ahead_is_asked_for_again(served: Service, page: Browser, picture: bytes) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from feedback.secret import SHORTEST, VARIABLE, load_secret
 from feedback.serve import is_local
+from tests.feedback.conftest import Make
 from workspace.profiles import compose_params, project_root
 from workspace.settings import parse_settings
 
@@ -150,3 +151,14 @@ def test_the_readme_mentions_every_file_of_the_folder() -> None:
     for path in INFRA.iterdir():
         if path.name not in ("README.md", "Dockerfile.dockerignore"):
             assert f"`{path.name}`" in text, path.name
+
+
+def test_the_readme_and_the_docs_name_every_route_that_answers_without_a_key(make: Make) -> None:
+    """Who opens a service to strangers reads there what they get: /v1/report-key was left out."""
+    app, _ = make()
+    told = app.openapi()
+    open_to_all = {path for path, routes in told["paths"].items() for route in routes.values() if route.get("security", told.get("security")) == []}
+    assert {"/healthz", "/v1/report-key"} <= open_to_all and "/v1/models" not in open_to_all
+    for path, begins in ((INFRA / "README.md", "Besides log-in and sign-up"), (project_root() / "docs/api.md", "| `/healthz`, `/readyz`")):
+        (line,) = [line for line in path.read_text().splitlines() if line.startswith(begins)]
+        assert not [route for route in open_to_all - {"/v1/sign-up"} if f"`{route}`" not in line] and "sign-up" in line, path

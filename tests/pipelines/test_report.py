@@ -270,6 +270,15 @@ def test_what_the_challenger_would_have_answered_stands_on_the_page_and_another_
     assert not shadow(tmp_path, {"challenger_sha256": "c" * 64}), "no request was logged"
 
 
+def test_logged_requests_that_could_not_be_opened_are_counted_on_the_page(tmp_path: Path) -> None:
+    """None of twenty had been answered, and the page said that none of them would be answered otherwise."""
+    lost = {"detection": "d" * 32, "given_by": "2026-W47.1", "was": "real", "p_was": 0.2, "verdict": "", "p_fake": None, "reason": "it is not there"}
+    said = {"model_sha256": "b" * 64, "asked": 20, "answered": 0, "not_opened": 20, "changed": 0, "mean_difference": None, "largest": [lost]}
+    write_json(tmp_path / SHADOW, said)
+    shown = page_of(tmp_path, CYCLE, champion=True).split("<h2>Logged requests, answered again</h2>")[1].split("</table>")[0]
+    assert "0 would be answered otherwise; 20 could not be opened" in shown and "<td>not opened</td>" in shown and "it is not there" in shown
+
+
 def test_no_p_fake_on_the_page_is_certainty(tmp_path: Path) -> None:
     """0.9999 and what its float makes of it stood as 1, where the service says that more than 0.999 it never claims."""
     largest = [{"detection": "d" * 32, "given_by": "2026-W47.1", "was": "fake", "p_was": 0.9999, "verdict": "fake", "p_fake": 1.0, "reason": ""}]
