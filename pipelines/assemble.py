@@ -19,7 +19,7 @@ from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
-from workspace.for_review import UNLABELLED, is_unlabelled
+from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import composed
 from workspace.settings import BudgetSettings, Settings, SplitSettings
@@ -41,11 +41,9 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """
     batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
-    called = told_apart(samples)
-    for row in chain.from_iterable(samples.values()):
-        row["path"], row["source_video"] = called(row["source"], row["path"]), called(row["source"], row["source_video"])
+    video_of = _name_as_first(samples)
     stands = standing(samples)
-    sides = decide_sides(only_standing(samples, stands), settings.split)
+    sides = decide_sides(only_standing(samples, stands), settings.split, said=list(samples.values()))
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
     collected = [row for row in clips if row["sample_id"] in sides.of_sample]
     standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
@@ -53,7 +51,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     unlabelled = [row for row in clips if row["sample_id"] in nameless]
     every = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     for row in (*clips, *every):
-        row["source_video"] = called(row["source"], row["source_video"])
+        row["source_video"] = video_of(row)
     made = [row for row in every if row["forger"] not in cycle.waiting_forgers]
     forged_excluded = Counter({NOT_ARRIVED: len(every) - len(made)} if len(made) < len(every) else {})
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
@@ -86,6 +84,28 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         reasons = ", ".join(f"{number} x {why}" for why, number in sorted(left_out.items()))
         print(f"  assemble  of what came in is left out: {reasons}", file=sys.stderr, flush=True)
     return report
+
+
+def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:
+    """Call files and source videos as `told_apart` says, each content as the batch that brought it first; returns what a row's source video is called.
+
+    The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that.
+    """
+    called = told_apart(samples)
+    first: dict[str, Row] = {}
+    for row in chain.from_iterable(samples.values()):
+        if not is_erased(row):  # whose path is what says so
+            first.setdefault(row["sample_id"], {name: row[name] for name in ("source", "path", "source_video")})
+
+    def video_of(row: Row) -> str:
+        before = first.get(row["sample_id"], row)
+        return called(before["source"] if before["source_video"] else row["source"], row["source_video"])
+
+    for row in chain.from_iterable(samples.values()):
+        row["source_video"] = video_of(row)
+        if not is_erased(row):
+            row["path"] = called(first[row["sample_id"]]["source"], first[row["sample_id"]]["path"])
+    return video_of
 
 
 def learning_order(root: Path, cycle: Cycle) -> list[str]:

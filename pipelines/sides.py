@@ -113,21 +113,25 @@ def only_standing(batches: Mapping[str, Sequence[Mapping[str, Any]]], stands: Ma
     return ordered
 
 
-def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSettings, kept: Iterable[str] = ()) -> Sides:
+def decide_sides(
+    batches: Sequence[Iterable[Mapping[str, Any]]],
+    split: SplitSettings,
+    kept: Iterable[str] = (),
+    said: Sequence[Iterable[Mapping[str, Any]]] | None = None,
+) -> Sides:
     """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted;
-    `kept`: people whom batches before all of these keep for evaluation.
+    `kept`: people whom batches before all of these keep for evaluation; `said`: all rows of each batch, where `batches` has those alone that
+    stand: who is shown was said where a row came in, and stays said there when another takes its place.
 
     Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
     does, or, who stands elsewhere already, keeps that side, and the file is left out. A reviewed case only ever trains, unless it was kept for evaluation or
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
     sides = Sides(claims={("person", composed(name)): "holdout" for name in kept})
-    for batch in batches:
-        # what is kept for evaluation comes first: within one batch `use` wins over all
-        rows = sorted(batch, key=lambda one: (one["use"] != "evaluate", bool(one["duplicate_of"]), one["sample_id"]))
-        for earlier in sides.shown.learn(rows):
+    for batch, words in zip(batches, batches if said is None else said, strict=True):
+        for earlier in sides.shown.learn(sorted(words, key=_turn)):
             _settle(earlier, sides)
-        for sample in rows:
+        for sample in sorted(batch, key=_turn):
             side, why_not = _side(sample, split, sides)
             if side is None:
                 sides.excluded[sample["sample_id"]] = why_not
@@ -136,6 +140,11 @@ def decide_sides(batches: Sequence[Iterable[Mapping[str, Any]]], split: SplitSet
             sides.claims |= dict.fromkeys(_keys(sample, sides.shown.person(sample)), side)
             sides.files.setdefault(composed(sample["path"]), set()).add(side)
     return sides
+
+
+def _turn(sample: Mapping[str, Any]) -> tuple[bool, bool, str]:
+    """What is kept for evaluation comes first: within one batch `use` wins over all."""
+    return sample["use"] != "evaluate", bool(sample["duplicate_of"]), sample["sample_id"]
 
 
 def _settle(sample: Mapping[str, Any], sides: Sides) -> None:

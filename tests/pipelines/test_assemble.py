@@ -259,6 +259,25 @@ def test_numbered_files_of_two_sources_are_not_taken_for_one_another(tmp_path: P
         assert clusters <= {f"{one['source']}-{int(one['path'][5:9])}"}, "who is not named is the person of the video of its own source"
 
 
+def test_an_answer_changes_neither_what_a_file_is_called_nor_what_it_was_made_of(tmp_path: Path) -> None:
+    """Its row is called by its hash and comes from the service: fakes that name the file trained while it judged, and a numbered source video was taken
+    for that of another source, which was a leak that nobody could mend."""
+    settings = budget()
+    there = next(n for n in range(500) if split_of(f"one-{n}", settings.split) == "holdout")
+    both = next(n for n in range(500) if split_of(f"one-{n}", settings.split) == "holdout" and split_of(f"two-{n}", settings.split) == "train")
+    video, made = sample("v", "fake", f"one-{there}", path="v.mp4", source="one"), sample("f", "fake", path="f.mp4", source="one", source_video="v.mp4")
+    numbered = [sample(f"{source}r", identity=f"{source}-{both}", path="real/4.mp4", source=source) for source in ("one", "two")]
+    wrong = sample("w", "fake", f"two-{both}", path="fake/4.mp4", source="two", source_video="real/4.mp4")
+    answers = [one | {"label": "real", "generator": "", "source": "feedback", "path": f"{one['sample_id']}.mp4", "case_id": "c"} for one in (video, wrong)]
+    write_batch(tmp_path, "b1", [*week("a", 30, 30), video, made, *numbered, wrong])
+    write_batch(tmp_path, "b2", answers)
+    for names in (["b1"], ["b1", "b2"]):
+        report = assemble.run(tmp_path, settings, cycle(names, names[-1:]))
+        shown = every_side(tmp_path).set_index("sample_id")
+        assert report["leaks"] == [] and list(report["excluded"].values()) == [1] and made["sample_id"] not in shown.index
+        assert set(shown.loc[[wrong["sample_id"]], "source_video"]) == {"two: real/4.mp4"} and set(shown.loc[[video["sample_id"]], "split"]) == {"holdout"}
+
+
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
     """An evaluating batch that is learned before but came in later moves a person whose face the forgers of the other have learned."""
     write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", identity="pia", use="evaluate")])

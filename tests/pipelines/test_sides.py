@@ -189,6 +189,17 @@ def test_a_person_who_turns_out_to_train_never_judges_and_one_who_judges_no_long
     assert [judged.of_sample.get(one) for one in at] == [None, "holdout", None] and judged.excluded == {at[0]: OTHER_PERSON, at[2]: OTHER_VIDEO}
 
 
+def test_whom_an_unlabelled_file_told_of_stays_told_when_somebody_labels_it() -> None:
+    """Its row stands in a later batch from then on: who had trained by its word judged, and the leak check of one cycle cannot see that."""
+    there = person("holdout")
+    tells, other = sample("cut2", "", there, source_video="talk"), sample("v5", identity=there)
+    weeks = {"b1": [sample("cut1", source_video="talk")], "b2": [tells, other]}
+    for answer in (tells | {"label": "real", "case_id": "c1", "path": "x.mp4"}, tells | {"label": "real", "source": "two"}):
+        for batches in (weeks, weeks | {"b3": [answer]}):
+            found = decide_sides(only_standing(batches, standing(batches)), SPLIT, said=list(batches.values()))
+            assert [found.of_sample.get(one["sample_id"]) for one in (weeks["b1"][0], other)] == ["train", "train"]
+
+
 def test_what_looks_the_same_or_is_made_of_the_same_file_stays_on_one_side() -> None:
     anna, hugo = person("train"), person("holdout")
     batches = [
@@ -327,11 +338,11 @@ def test_a_person_s_label_stands_alone_and_moves_nobody(batches: list[list[dict[
     flipped = {"real": "fake", "fake": "real", "": "fake"}
     answers = [{**known[one], "label": flipped[known[one]["label"]], "case_id": f"c-{one[:8]}", "donor": ""} for one in corrected]
     weekly = {f"w{number}": batch for number, batch in enumerate(batches)}
-    before = decide_sides(only_standing(weekly, standing(weekly)), SPLIT)
+    before = decide_sides(only_standing(weekly, standing(weekly)), SPLIT, said=list(weekly.values()))
     after_weeks = {**weekly, "answers": answers}
     stands = standing(after_weeks)
     rows = only_standing(after_weeks, stands)
-    after = decide_sides(rows, SPLIT)
+    after = decide_sides(rows, SPLIT, said=list(after_weeks.values()))
     flat = [one for batch in rows for one in batch]
     assert len({one["sample_id"] for one in flat}) == len(flat), "one row a content"
     assert {one["sample_id"]: one["label"] for one in flat if one["sample_id"] in corrected} == {one["sample_id"]: one["label"] for one in answers}
