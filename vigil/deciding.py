@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.plan import batches_trained_on
 from workspace.batches import set_batch_state as journal_batch_state
 from workspace.errors import RegistryUnavailable, SettingsError, WorkspaceError
 from workspace.journal import Event, Journal
@@ -11,6 +12,11 @@ from workspace.settings import Settings
 from workspace.state import batch_states, came_from, champion, cycles, decided, held_batches, open_cycle
 
 TAKEN_OUT = ("held", "dropped")
+LEARNED_BEFORE = (
+    " The champion has learned from it: where its people come in under other names, or its files with another use, some of those that it knows by heart "
+    "may judge it and its successors, whose figures are then too good. To have none of that, `vigil models rollback` to a model of before it, or begin "
+    "a workspace anew."
+)
 
 
 def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, again: bool = False) -> str:
@@ -47,6 +53,8 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
         told = f"{batch} is now {state} ({who}: {why})." if recorded else f"{batch} is {state} already ({before.who}: {before.why})."
         if not (recorded or judging or learning):
             told += " Nothing was recorded."
+        if again and state == "dropped" and batch in batches_trained_on(events):
+            told += LEARNED_BEFORE
         if judging:
             Journal(root).append("cycle_held", cycle=judging.cycle, reason=f"{who} took {batch} out of it: {why}.", defer=True, put_off=True)
         if learning:

@@ -374,6 +374,23 @@ def test_a_cycle_at_work_is_no_fault_and_one_that_nobody_runs_is(tmp_path: Path)
     assert not ok and found == "2026-W01.1 was begun and not finished" and "begun and not finished" in page
 
 
+def test_a_batch_that_the_champion_learned_is_told_of_where_it_may_come_in_again(tmp_path: Path) -> None:
+    """Under mended names 18 of 24 that judged had trained the champion, and nothing said a word."""
+    root, cycle = tmp_path / "w", "2026-W46.1"
+    open_workspace(root, "demo")
+    journal = Journal(root)
+    for batch in ("b1", "b2"):
+        journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
+    journal.append("cycle_opened", cycle=cycle, judged=["b1"], base_model="", fingerprint="", scheduled=False, week="")
+    sha256 = make_model(root, cycle)
+    journal.append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+    promote(root, root / "models" / cycle, expected_champion_sha256="", verdict=verdict_for(cycle, sha256, ""), cycle=cycle, who="vigil", why="passed")
+    journal.append("cycle_closed", cycle=cycle, outcome="promoted", reason="passed", verdict_sha256="")
+    assert "know" not in set_batch_state(root, "b2", "dropped", "ana", "mended", again=True)
+    assert "know" not in set_batch_state(root, "b1", "dropped", "ana", "consent withdrawn")
+    assert "those that it knows by heart may judge it" in set_batch_state(root, "b1", "dropped", "ana", "mended", again=True)
+
+
 def test_a_persons_copy_of_a_batch_is_no_batch_that_a_killed_ingest_left(tmp_path: Path) -> None:
     """What had been dropped was judged again so, by nobody's decision, and its rows named the batch it was copied from: assembling failed in every cycle."""
     root, media = tmp_path / "w", tmp_path / "media" / "real"
