@@ -1,0 +1,68 @@
+"""What a resumable benchmark kept counts only for the code that made it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import duplicates, history
+from benchmarks.results import rows_of_code
+from media.synthetic import make_sample_media
+
+
+def measured(number: int) -> dict[str, Any]:
+    """A row of benchmarks/history.py."""
+    return {"steps": "real", "round": 1, "old": number, "outcome": "promoted", "wall_seconds": 1.0, "cpu_seconds": 1.0}
+
+
+def test_a_kept_step_of_other_code_is_measured_again(tmp_path: Path) -> None:
+    kept, asked = tmp_path / "report.json", []
+
+    def measure(found: int) -> dict[str, Any]:
+        asked.append(found)
+        return {"found": found}
+
+    kept.write_text(json.dumps({"photo crop": {"found": 1}}))  # as it was kept before its code was told
+    told = [duplicates.step(kept, code, "photo crop", lambda found=found: measure(found)) for code, found in (("a", 2), ("a", 3), ("b", 4))]  # type: ignore[misc]
+    assert [one["found"] for one in told] == [2, 2, 4] and asked == [2, 4]
+
+
+def test_a_row_about_copies_tells_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "HERE", tmp_path)
+    tally = {"n": 2, "found": 2, "of_another": 0}
+    duplicates.append_row("tune", "a", {"search": {}, "different": {"sort": {"n": 3, "matched": 0, "most_motion": 0.1}}, "photo crop": tally})
+    assert json.loads((tmp_path / "duplicates.jsonl").read_text())["code"] == "a"
+
+
+def test_a_workspace_of_known_media_is_that_of_the_code_that_asks(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    make_sample_media(data, people=2, clips_per_person=1, seconds=0.5, seed=1, fakes={})
+    known = duplicates.known_media(tmp_path, data, "a")
+    (known / "left").touch()
+    assert (duplicates.known_media(tmp_path, data, "a") / "left").exists()
+    assert not (duplicates.known_media(tmp_path, data, "b") / "left").exists() and (known / "data" / "raw" / "known").is_dir()
+
+
+def test_a_cycle_that_other_code_timed_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (measured(1), measured(1) | {"code": "a"}, measured(10) | {"code": "b"})))
+    assert history.missing(rows_of_code(path, "a"), "real", 1, [1, 10]) == [(1, 10)]
+    assert history.missing(rows_of_code(path, "c"), "real", 1, [1, 10]) == [(1, 1), (1, 10)]
+
+
+def test_a_workspace_that_other_code_built_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Begun(Exception):
+        """The building began."""
+
+    def begun(*words: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(history, "vigil", begun)
+    mark = tmp_path / "old-1" / ".vigil" / "built"
+    mark.parent.mkdir(parents=True)
+    mark.write_text("a")
+    assert history.build(tmp_path, 1, "a") == tmp_path / "old-1"
+    with pytest.raises(Begun):
+        history.build(tmp_path, 1, "b")
+    assert not mark.exists()
