@@ -29,7 +29,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import code_hash, vigil  # noqa: E402
+from benchmarks.commands import code_hash, count, vigil  # noqa: E402
 from benchmarks.results import newest_rows, rows_of_code  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
@@ -177,8 +177,8 @@ def summary(rows: list[dict[str, Any]], steps: str) -> None:
 def main() -> None:
     """Build what is missing, measure what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--old", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--old", type=count, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--steps", choices=list(STEPS), default="real")
     parser.add_argument("--work", type=Path, default=HERE.parent / "history")
     parser.add_argument("--show", action="store_true", help="measure nothing: the table of the newest rows that are kept, whatever code made them")

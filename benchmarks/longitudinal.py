@@ -28,7 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
+from benchmarks.commands import code_hash, count, one_prefect_server, vigil  # noqa: E402
 from workspace.files import add_row, read_json, rows_of, write_json  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
@@ -195,8 +195,8 @@ def table(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=3)
-    parser.add_argument("--weeks", type=int, default=26)
+    parser.add_argument("--worlds", type=count, default=3)
+    parser.add_argument("--weeks", type=count, default=26)
     parser.add_argument("--work", type=Path, default=HERE.parent / "longitudinal")
     parser.add_argument("--only", type=int, default=0, metavar="WORLD")
     parser.add_argument("--anew", action="store_true", help="drop the rows of a world that cannot be gone on with, and begin it again")

@@ -151,15 +151,15 @@ def main() -> None:
     """Make, score, append."""
     import numpy as np
 
-    from benchmarks.commands import champion_of
+    from benchmarks.commands import champion_of, count
     from media.synthetic.sample import ALONE
     from model.inference import Engine
     from workspace.files import add_row
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
-    parser.add_argument("--seconds", type=int, default=60, help="videos with a forged second")
-    parser.add_argument("--threes", type=int, default=60, help="videos of three people, one of them forged, and as many of three real ones besides")
+    parser.add_argument("--seconds", type=count, default=60, help="videos with a forged second")
+    parser.add_argument("--threes", type=count, default=60, help="videos of three people, one of them forged, and as many of three real ones besides")
     parser.add_argument("--forger", choices=("blendswap", *ALONE), default="blendswap")
     arguments = parser.parse_args()
     engine = Engine(champion_of(arguments.workspace), threads=os.cpu_count() or 2)
