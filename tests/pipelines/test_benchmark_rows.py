@@ -66,3 +66,11 @@ def test_a_workspace_that_other_code_built_is_not_timed(tmp_path: Path, monkeypa
     with pytest.raises(Begun):
         history.build(tmp_path, 1, "b")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [((100, 104, 115), ["holds", "does not hold"]), ((100, 115, 120), ["does not hold", "holds"])])
+def test_ten_times_the_history_is_weighed_against_a_tenth_of_it(seconds: tuple[int, ...], told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    history.summary([measured(old) | {"wall_seconds": took, "outcome": "held"} for old, took in zip((1, 10, 100), seconds, strict=True)], "real")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "wall" in line]
+    assert all("held 1" in line for line in lines) and "most" not in lines[0]
+    assert [line.split(": ")[1].split("  ")[0] for line in lines[1:]] == told
