@@ -47,6 +47,11 @@ FIGURES = ("auc", "accuracy", "balanced_accuracy")
 EDGE = 4  # last weeks averaged
 
 
+def code_of_rows() -> str:
+    """What the weeks of a world must share."""
+    return code_hash("benchmarks/longitudinal.py")
+
+
 def counted() -> list[dict[str, Any]]:
     """The rows of the worlds that count; those of the others stay in the file as what was found on them."""
     return [row for row in rows_of(RESULTS) if row["seed"] >= FIRST_WORLD]
@@ -137,7 +142,7 @@ def live(work: Path, seed: int, weeks: int, anew: bool) -> None:
     from workspace.journal import Journal
     from workspace.state import batch_states, champion
 
-    mine, code = [row for row in rows_of(RESULTS) if row["seed"] == seed], code_hash()
+    mine, code = [row for row in rows_of(RESULTS) if row["seed"] == seed], code_of_rows()
     if {row["week"] for row in mine} >= set(range(1, weeks + 1)):
         return
     root, known = work / f"seed{seed}", begin(work, seed, mine, code, anew)
@@ -174,7 +179,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in seeds), default=0)
     rows = sorted((row for row in rows if row["week"] <= weeks), key=lambda row: row["week"])
     print(f"{len(seeds)} worlds, {weeks} weeks")
-    here = code_hash()
+    here = code_of_rows()
     others = {seed: row["code"] for seed in seeds for row in rows if row["seed"] == seed and row["code"] != here}
     if others:
         print(f"lived by other code than this, {here}: {', '.join(f'world {seed} by {code}' for seed, code in others.items())}")

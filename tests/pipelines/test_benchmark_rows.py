@@ -1,12 +1,14 @@
 """What a resumable benchmark kept counts only for the code that made it."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import duplicates, history
+from benchmarks import commands, duplicates, history, longitudinal, poison
 from benchmarks.results import rows_of_code
 from media.synthetic import make_sample_media
 
@@ -74,3 +76,19 @@ def test_ten_times_the_history_is_weighed_against_a_tenth_of_it(seconds: tuple[i
     lines = [line for line in capsys.readouterr().out.splitlines() if "wall" in line]
     assert all("held 1" in line for line in lines) and "most" not in lines[0]
     assert [line.split(": ")[1].split("  ")[0] for line in lines[1:]] == told
+
+
+@pytest.mark.parametrize(("code_of_rows", "file"), [
+    (poison.code_of_rows, "poison"), (poison.code_of_rows, "learning"), (longitudinal.code_of_rows, "longitudinal"),
+])  # fmt: skip
+def test_rows_of_other_constants_of_a_benchmark_are_of_other_code(
+    code_of_rows: Callable[[], str], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("params.yaml", "dvc.yaml", "requirements.txt", "benchmarks/poison.py", "benchmarks/learning.py", "benchmarks/longitudinal.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(commands.HOME / name, tmp_path / name)
+    monkeypatch.setattr(commands, "HOME", tmp_path)
+    before = code_of_rows()
+    with open(tmp_path / "benchmarks" / f"{file}.py", "a", encoding="utf-8") as handle:
+        handle.write("PEOPLE = 20\n")
+    assert code_of_rows() != before
