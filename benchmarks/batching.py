@@ -20,6 +20,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import a_model, count  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 WARM_SECONDS = 1.0
@@ -54,8 +55,8 @@ def main() -> None:
     """Take turns, append the row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", type=Path, help="a model folder; else the starter")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--model", type=a_model, help="a model folder; else the starter")
     given = parser.parse_args()
     import numpy as np
 

@@ -70,7 +70,7 @@ def main() -> None:
     """Render, score, append, print."""
     import numpy as np
 
-    from benchmarks.commands import champion_of
+    from benchmarks.commands import champion_of, count
     from media.synthetic import make_sample_media
     from model.inference import Engine
     from model.intervals import cluster_interval
@@ -79,7 +79,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
-    parser.add_argument("--people", type=int, default=500)
+    parser.add_argument("--people", type=count, default=500)
     parser.add_argument("--mixture", nargs="+", default=["blendswap=1"], metavar="FORGER=PART")
     asked = parser.parse_args()
     parts = {name: int(part) for name, _, part in (one.partition("=") for one in asked.mixture)}

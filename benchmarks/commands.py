@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[1]
+UNDONE = "Nothing was measured, and no row was written."
 # the blocks of the settings that decide what a cycle's model is and how it is measured
 DECIDING = ("seed", "faces", "validate", "forge", "augment", "budget", "split", "model", "pretrain", "harden", "train", "evaluate", "gates", "stage_versions")
 
@@ -165,6 +166,31 @@ def a_file(word: str) -> Path:
     """A path that has to be a file's, for argparse."""
     if not Path(word).is_file():
         raise ArgumentTypeError(f"there is no file {word}")
+    return Path(word)
+
+
+def count(word: str) -> int:
+    """A whole number of 1 or more, for argparse: of nothing nothing is measured, and a row of it would be the newest."""
+    if not word.isdecimal() or int(word) < 1:
+        raise ArgumentTypeError(f"{word} is no count.\n  Why:  it is to be a whole number, and of nothing nothing is said.\n  Next: give 1 or more. {UNDONE}")
+    return int(word)
+
+
+def one_of(names: Collection[str], fits: Callable[[str, str], bool] = str.__eq__) -> Callable[[str], str]:
+    """A word that one of the names `fits` (name, word), for argparse."""
+
+    def checked(word: str) -> str:
+        if not any(fits(name, word) for name in names):
+            raise ArgumentTypeError(f"there is no {word!r} here.\n  Why:  known are {', '.join(names)}.\n  Next: give one of these. {UNDONE}")
+        return word
+
+    return checked
+
+
+def a_model(word: str) -> Path:
+    """A model's folder, for argparse."""
+    if not (Path(word) / "card.json").is_file():
+        raise ArgumentTypeError(f"{word} is no model.\n  Why:  it has no card.json.\n  Next: give a folder such as model/starter. {UNDONE}")
     return Path(word)
 
 

@@ -26,6 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import count  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "doors.jsonl"
@@ -148,8 +149,8 @@ def commit(root: Path) -> None:
 def main() -> None:
     """One run of each, in a folder that goes away."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--more", type=int, default=100)
+    parser.add_argument("--files", type=count, default=10_000)
+    parser.add_argument("--more", type=count, default=100)
     parser.add_argument("--remote", choices=["folder", "s3"], default="folder")
     parser.add_argument("--work", type=Path, default=None, help="where the folder is made; else the system's temporary one")
     asked = parser.parse_args()

@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import code_hash  # noqa: E402
+from benchmarks.commands import code_hash, one_of  # noqa: E402
 from benchmarks.results import rows_of_code  # noqa: E402
 from tests.system.world import change_settings, copy_workspace, quick_workspace, vigil  # noqa: E402
 from workspace.files import add_row, read_json, sha256_file  # noqa: E402
@@ -357,12 +357,13 @@ def control(ready: Path, work: Path) -> dict[str, Any]:
 def main() -> int:
     """Run what has not been run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="*", default=[], help="Only these.")
+    kinds = ["not spoiled", *KINDS, *FRESH]
+    parser.add_argument("--kinds", nargs="*", type=one_of(kinds), default=[], help="Only these.")
     parser.add_argument("--keep", type=Path, help="Where the drill's own workspace is kept for the next run.")
     parser.add_argument("--results", type=Path, default=HERE / "drill.jsonl")
     asked = parser.parse_args()
     code = code_hash("benchmarks/drill.py", "benchmarks/plants.py")
-    names = asked.kinds or ["not spoiled", *KINDS, *FRESH]
+    names = asked.kinds or kinds
     rows = {row["kind"]: row for row in rows_of_code(asked.results, code)}
     with tempfile.TemporaryDirectory(prefix="vigil-drill-") as scratch:
         work = (asked.keep or Path(scratch)).resolve() / "workspaces"

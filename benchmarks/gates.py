@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.commands import code_hash  # noqa: E402
+from benchmarks.commands import code_hash, count, one_of  # noqa: E402
 from benchmarks.plants import GATE_PLANTS, plant, without  # noqa: E402
 from benchmarks.weeks import ANCHOR_CYCLE, LEARNED, NEW, SEPARATION, STANDS, STANDS_TRANSFER, UNKNOWN, Week, good_week, probability, robustness  # noqa: E402
 from model.metrics import wilson  # noqa: E402
@@ -197,10 +197,9 @@ def _auc(separation: float) -> float:
     return NormalDist().cdf(separation / math.sqrt(2))
 
 
-def power(weeks: int, only: str = "") -> dict[str, Any]:
-    """How often each gate (`only`: those whose name begins so) speaks at a true effect of a given size."""
-    settings, rows = bounds(), []
-    cases: list[tuple[str, str, list[tuple[float, Any]]]] = [
+def power_cases() -> list[tuple[str, str, list[tuple[float, Any]]]]:
+    """Gates, with what is planted for each and in which sizes."""
+    return [
         ("label noise", "share of labels flipped", [(share, _flipping(share)) for share in (0.01, 0.02, 0.03, 0.05, 0.1)]),
         ("worst slice", "recall lost on the fakes of one source in three", [(by, _sliding(by)) for by in (0.3, 0.5, 0.8, 1.2)]),
         ("forgetting", "separation lost on one generator", [(by, _forgetting(by)) for by in (0.3, 0.6, 0.9, 1.2)]),
@@ -213,7 +212,12 @@ def power(weeks: int, only: str = "") -> dict[str, Any]:
         ("not worse than the champion: log-loss", "factor on all logits", [(by, _overstating(by)) for by in (1.5, 2.0, 3.0, 5.0)]),
         (f"better on what is new: {NEW}", "separation on a generator that the champion tells well", [(by, _unlearning(by)) for by in (3.0, 2.6, 2.2, 1.8)]),
     ]
-    for gate, unit, steps in (case for case in cases if case[0].startswith(only)):
+
+
+def power(weeks: int, only: str = "") -> dict[str, Any]:
+    """How often each gate (`only`: those whose name begins so) speaks at a true effect of a given size."""
+    settings, rows = bounds(), []
+    for gate, unit, steps in (case for case in power_cases() if case[0].startswith(only)):
         for size, change in steps:
             spoke, failed, effects = 0, 0, []
             for seed in range(weeks):
@@ -370,9 +374,11 @@ def main() -> None:
     """Run one of the studies and append its row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=["drill", "good", "level", "power", "poison", "time"])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--weeks", type=int, default=0, help="Weeks drawn; else as above.")
-    parser.add_argument("--gate", default="", help="Of `power`: only gates whose name begins so.")
+    parser.add_argument("--seeds", type=count, default=10)
+    parser.add_argument("--weeks", type=count, help="Weeks drawn; else as above.")
+    parser.add_argument(
+        "--gate", type=one_of([gate for gate, _, _ in power_cases()], str.startswith), default="", help="Of `power`: only gates whose name begins so."
+    )
     asked = parser.parse_args()
     studies: dict[str, Any] = {
         "drill": lambda: drill(asked.seeds), "good": lambda: good(asked.weeks or 200), "level": lambda: level(asked.weeks or 400),

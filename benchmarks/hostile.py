@@ -36,6 +36,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import count  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 AT_ONCE = 8
@@ -338,7 +339,7 @@ def wrong(row: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run, append the row, say what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--count", type=count, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, help="kept afterwards; else a folder that is deleted")
     given = parser.parse_args()

@@ -24,6 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import a_model  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 from workspace.quiet import set_quiet_environment  # noqa: E402
 
@@ -126,7 +127,7 @@ def measure(way: str, folder: Path, media: Path) -> dict[str, Any]:
 def main() -> None:
     """Make the media and the model, measure each way in a child, append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--starter", type=Path, default=HERE.parent / "model" / "starter")
+    parser.add_argument("--starter", type=a_model, default=HERE.parent / "model" / "starter")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -136,9 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vigil-latency-") as scratch:
         clip, picture = make_media(Path(scratch) / "media")
         make_model(Path(scratch) / "full")
-        plan = [("full, untrained", Path(scratch) / "full", way) for way in WAYS]
-        if (arguments.starter / "card.json").is_file():
-            plan += [("starter", arguments.starter, way) for way in WAYS]
+        plan = [(name, folder, way) for name, folder in (("full, untrained", Path(scratch) / "full"), ("starter", arguments.starter)) for way in WAYS]
         for name, folder, way in plan:
             words = [sys.executable, __file__, "--one", way, str(folder), str(picture if way == "image" else clip)]
             said = subprocess.run(words, capture_output=True, text=True, check=True).stdout

@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import one_prefect_server, recipe_hash, vigil  # noqa: E402
+from benchmarks.commands import count, one_prefect_server, recipe_hash, vigil  # noqa: E402
 from benchmarks.results import newest_rows, rows_of_code  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
@@ -144,7 +144,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Run what is missing, then show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which ways to live through week 2")
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     parser.add_argument("--show", action="store_true", help="train nothing: the table of the newest rows that are kept, whatever code made them")

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import count  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 BARE = """
@@ -163,8 +164,8 @@ def main() -> None:
     """Run, append the row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=count, default=100)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--minutes", type=float, default=0.0, help="mixed load for so long, instead")
     given = parser.parse_args()
     from benchmarks.hostile import Target, workspace

@@ -28,7 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
+from benchmarks.commands import code_hash, count, one_prefect_server, vigil  # noqa: E402
 from workspace.files import add_row, read_json, rows_of, write_json  # noqa: E402
 
 RESULTS = HERE / "longitudinal.jsonl"
@@ -45,6 +45,11 @@ STEPS = {
 }
 FIGURES = ("auc", "accuracy", "balanced_accuracy")
 EDGE = 4  # last weeks averaged
+
+
+def code_of_rows() -> str:
+    """What the weeks of a world must share."""
+    return code_hash("benchmarks/longitudinal.py")
 
 
 def counted() -> list[dict[str, Any]]:
@@ -137,7 +142,7 @@ def live(work: Path, seed: int, weeks: int, anew: bool) -> None:
     from workspace.journal import Journal
     from workspace.state import batch_states, champion
 
-    mine, code = [row for row in rows_of(RESULTS) if row["seed"] == seed], code_hash()
+    mine, code = [row for row in rows_of(RESULTS) if row["seed"] == seed], code_of_rows()
     if {row["week"] for row in mine} >= set(range(1, weeks + 1)):
         return
     root, known = work / f"seed{seed}", begin(work, seed, mine, code, anew)
@@ -174,7 +179,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     weeks = min((max(row["week"] for row in rows if row["seed"] == seed) for seed in seeds), default=0)
     rows = sorted((row for row in rows if row["week"] <= weeks), key=lambda row: row["week"])
     print(f"{len(seeds)} worlds, {weeks} weeks")
-    here = code_hash()
+    here = code_of_rows()
     others = {seed: row["code"] for seed in seeds for row in rows if row["seed"] == seed and row["code"] != here}
     if others:
         print(f"lived by other code than this, {here}: {', '.join(f'world {seed} by {code}' for seed, code in others.items())}")
@@ -195,8 +200,8 @@ def table(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=3)
-    parser.add_argument("--weeks", type=int, default=26)
+    parser.add_argument("--worlds", type=count, default=3)
+    parser.add_argument("--weeks", type=count, default=26)
     parser.add_argument("--work", type=Path, default=HERE.parent / "longitudinal")
     parser.add_argument("--only", type=int, default=0, metavar="WORLD")
     parser.add_argument("--anew", action="store_true", help="drop the rows of a world that cannot be gone on with, and begin it again")

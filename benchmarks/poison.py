@@ -23,7 +23,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import code_hash, one_prefect_server, vigil  # noqa: E402
+from benchmarks.commands import code_hash, count, one_prefect_server, vigil  # noqa: E402
 from benchmarks.learning import NEW, OLD, aucs, first_week, test_media  # noqa: E402
 from benchmarks.results import newest_rows, rows_of_code  # noqa: E402
 from workspace.files import add_row  # noqa: E402
@@ -32,6 +32,11 @@ RESULTS = HERE / "poison.jsonl"
 PEOPLE = 80
 SHARES = (0.0, 0.01, 0.05, 0.10, 0.30)
 WAYS = [("nobody", 0.0), *((who, share) for share in SHARES[1:] for who in ("many", "one"))]
+
+
+def code_of_rows() -> str:
+    """What rows must share to stand in one table."""
+    return code_hash("benchmarks/poison.py", "benchmarks/learning.py")
 
 
 def second_week(root: Path, seed: int) -> Path:
@@ -109,13 +114,13 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Run what is missing, then show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3)
     parser.add_argument("--work", type=Path, default=Path("learning-work"))
     parser.add_argument("--show", action="store_true", help="train nothing: the table of the newest rows that are kept, whatever code made them")
     arguments = parser.parse_args()
     if arguments.show:
         return show(newest_rows(RESULTS))
-    work, code = arguments.work.resolve(), code_hash()
+    work, code = arguments.work.resolve(), code_of_rows()
     rows = rows_of_code(RESULTS, code)
     measured = test_media(work)
     with one_prefect_server(work):

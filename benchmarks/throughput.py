@@ -26,7 +26,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.commands import a_file, in_the_environment_of_a_stage  # noqa: E402
+from benchmarks.commands import a_file, count, in_the_environment_of_a_stage  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 LEARN_STEPS = 40  # of forgers that learn: how well they draw costs no time
@@ -153,7 +153,7 @@ def main() -> None:
     in_the_environment_of_a_stage()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=a_file, help="CSV of real faces; without it the project's rendered people")
-    parser.add_argument("--blocks", type=int, default=12, help="turns of each that count; 12 of `full` take a quarter of an hour on two cores")
+    parser.add_argument("--blocks", type=count, default=12, help="turns of each that count; 12 of `full` take a quarter of an hour on two cores")
     parser.add_argument("--profile", choices=tuple(TURN), default="small")
     arguments = parser.parse_args()
     if arguments.blocks < 1:

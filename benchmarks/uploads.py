@@ -30,6 +30,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.commands import count  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 PATIENCE_SECONDS = 180
@@ -310,7 +311,7 @@ def _environment() -> dict[str, str]:
 def main() -> None:
     """Run, append the row, say what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--uploads", type=int, default=500)
+    parser.add_argument("--uploads", type=count, default=500)
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, help="kept afterwards; else a folder that is deleted")

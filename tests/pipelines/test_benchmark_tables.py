@@ -12,6 +12,7 @@ from workspace.profiles import project_root
 @pytest.mark.parametrize(("benchmark", "page", "row", "figures"), [
     ("learning", "evaluation", r"\| as it is: .*?\*\*(0\.\d{3}) \[", 1),
     ("learning", "evaluation", r"\| as it is: .*\| \+(0\.\d{3}) \[", 1),
+    ("history", "cycle", r"takes (1\.15) times .* in turn, 21 November.*\n.* (does not hold)", 2),
     ("poison", "gates", r"\| 10% \|.* and (0\.\d{3}) \|.* and (0\.\d{3}) \|", 2),
 ])  # fmt: skip
 def test_recorded_rows_print_what_the_docs_say(benchmark: str, page: str, row: str, figures: int) -> None:

@@ -95,6 +95,17 @@ def test_each_recipe_is_what_its_first_line_says(recipe):
         assert attacked == (found.budget.hardened_clips > 0) == (recipe == "adversarial"), "what is stored and what is attacked on the way go together"
 
 
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipe_says_which_gate_it_cannot_pass_by_the_bounds_of_full(recipe):
+    plain, found = parse_settings(params("full")), parse_settings(params("full", recipe))
+    head = (RECIPES / f"{recipe}.yaml").read_text().split("\nfaces:")[0].split("\nbudget:")[0]
+    slow = found.model.backbone == plain.model.backbone and found.faces.clips_per_video * found.faces.clip_frames >= 120
+    bare = found.train.adversarial_steps == 0 and found.budget.hardened_clips == 0
+    assert ("gates.max_latency_seconds" in head) == slow and ("gates.min_whitebox" in head) == bare
+    told = project_root().joinpath("README.md").read_text(encoding="utf-8").split("**How much it takes.**")[1].split("No media at hand?")[0]
+    assert (f"`{recipe}`" in told) == (slow or not bare)
+
+
 def test_the_recipes_are_named_in_the_help_and_another_is_refused():
     from typer.testing import CliRunner
 
