@@ -86,7 +86,7 @@ STANDS_FOR = {
     ("train", 24): (23, "as pretrain 15"),
     ("train", 25): (24, "a fraction of a batch that is no whole number of clips is attacked over several: every one here is whole"),
     ("assemble", 14): (13, "where generators outnumber the places others are replayed, small batches stand in by every forger: the same recipe"),
-    ("assemble", 15): (14, "a nameless file stands where the person does whom it shows: no media here have both"),
+    ("assemble", 15): (14, "nameless files, answers, and people whom the champion knows under another name stand where they should: no media here have such"),
     ("pretrain", 17): (16, "a bound on how often few clips come holds beside their reals too: batches of tables like these are the same"),
     ("train", 26): (25, "what stands out is weighed from midway between the levels: the weights are the same, and that lay within 0.3 of 0 where it was noted"),
     ("train", 27): (26, "where the frame head has no part in a clip's logit its certainty weighs no clip: it has one in every network here"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
+from pipelines.sides import OTHER_DONOR, OTHER_PERSON, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
@@ -23,7 +23,7 @@ from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import composed
 from workspace.settings import BudgetSettings, Settings, SplitSettings
-from workspace.state import cycles, promoted
+from workspace.state import came_from, cycles, promoted
 
 __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
@@ -31,6 +31,7 @@ Row = dict[str, Any]
 ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
 NOT_ARRIVED = "its forger arrives later"
+LEARNED = "the champion, or a model that it came from, has learned its person"
 FORGED_TO_TRAIN = "forged as somebody to train on, who is judged since"
 
 
@@ -59,13 +60,20 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
     earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
     known = {one["sample_id"]: one["label"] for one in earlier if one["label"] and not one["quarantine"]}
-    for row in (*collected, *forged, *unlabelled):
+    for row in (*clips, *forged):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
         said = {name: row[name] for name in ("identity", "source_video")} | {"path": paths[row["sample_id"]]}
         of_video = row["source_video"] or composed(said["path"]) in named
         row["cluster"] = sides.shown.person(said) or (sides.shown.video(said) if of_video else row["sample_id"])
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
+    turned_out = [row for row in clips if sides.excluded.get(row["sample_id"]) == OTHER_PERSON]
+    if taught := _taught(root, cycle, [*collected, *forged, *turned_out]):
+        judging = [row for row in (*collected, *forged) if row["split"] != "train" and row["cluster"] in taught]
+        for row in judging:
+            sides.of_sample.pop(row["sample_id"], None)
+            sides.excluded[row["sample_id"]] = LEARNED
+        collected, forged = ([row for row in rows if row["sample_id"] in sides.of_sample] for rows in (collected, forged))
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
@@ -84,6 +92,17 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         reasons = ", ".join(f"{number} x {why}" for why, number in sorted(left_out.items()))
         print(f"  assemble  of what came in is left out: {reasons}", file=sys.stderr, flush=True)
     return report
+
+
+def _taught(root: Path, cycle: Cycle, rows: Sequence[Row]) -> set[str]:
+    """The clusters of which the base, or a model that it came from, has seen a clip in training, as far as their cards are here.
+
+    A batch that was dropped to come in again under other names, or a row that was erased, takes with it what kept its people on their side.
+    """
+    events = Journal(root).events()
+    cards = [root / "models" / name / "card.json" for name in (cycle.base_cycle, *came_from(events, cycle.base_cycle)) if name]
+    clusters = {row["sha256"]: row["cluster"] for row in rows}
+    return {clusters[clip] for card in cards if card.is_file() for clip in read_json(card).get("train_clips", ()) if clip in clusters}
 
 
 def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:

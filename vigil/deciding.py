@@ -13,9 +13,8 @@ from workspace.state import batch_states, came_from, champion, cycles, decided, 
 
 TAKEN_OUT = ("held", "dropped")
 LEARNED_BEFORE = (
-    " The champion has learned from it: where its people come in under other names, or its files with another use, some of those that it knows by heart "
-    "may judge it and its successors, whose figures are then too good. To have none of that, `vigil models rollback` to a model of before it, or begin "
-    "a workspace anew."
+    " The champion has learned from it: whom it knows by heart judges no model that goes on from it, whatever side their names fall on when they come in again, "
+    "so that fewer may be left to judge."
 )
 
 

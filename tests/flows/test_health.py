@@ -388,7 +388,7 @@ def test_a_batch_that_the_champion_learned_is_told_of_where_it_may_come_in_again
     journal.append("cycle_closed", cycle=cycle, outcome="promoted", reason="passed", verdict_sha256="")
     assert "know" not in set_batch_state(root, "b2", "dropped", "ana", "mended", again=True)
     assert "know" not in set_batch_state(root, "b1", "dropped", "ana", "consent withdrawn")
-    assert "those that it knows by heart may judge it" in set_batch_state(root, "b1", "dropped", "ana", "mended", again=True)
+    assert "whom it knows by heart judges no model that goes on from it" in set_batch_state(root, "b1", "dropped", "ana", "mended", again=True)
 
 
 def test_a_persons_copy_of_a_batch_is_no_batch_that_a_killed_ingest_left(tmp_path: Path) -> None:

@@ -278,6 +278,29 @@ def test_an_answer_changes_neither_what_a_file_is_called_nor_what_it_was_made_of
         assert set(shown.loc[[wrong["sample_id"]], "source_video"]) == {"two: real/4.mp4"} and set(shown.loc[[video["sample_id"]], "split"]) == {"holdout"}
 
 
+def test_whom_the_champion_has_learned_never_judges_whatever_they_are_called_now(tmp_path: Path) -> None:
+    """A batch that was dropped to come in again under mended names was hashed anew: 18 of 24 that judged had trained the champion."""
+    settings, journal = budget(), Journal(tmp_path)
+    for batch, names in (("b1", "ana"), ("b2", "Ana"), ("b3", "bo")):
+        people = [sample(f"{'bo' if names == 'bo' else 'ana'}-{n}-{take}", identity=f"{names} {n}") for n in range(60) for take in (1, 2)]
+        write_batch(tmp_path, batch, [*people, *week(f"{batch}x", 0, 20)])
+    assemble.run(tmp_path, settings, cycle(["b1"], ["b1"]))
+    learned = table(tmp_path, "train")
+    known_by_heart = set(learned["sample_id"])
+    journal.append("cycle_opened", cycle="2026-W45.1", judged=["b1"], base_model="", base_cycle="", fingerprint="f", scheduled=False, week="2026-W45")
+    journal.append(
+        "cycle_opened", cycle="2026-W46.1", judged=["b3"], base_model="b", base_cycle="2026-W45.1", fingerprint="f", scheduled=False, week="2026-W46"
+    )
+    write_json(tmp_path / "models" / "2026-W45.1" / "card.json", {"train_clips": list(learned["sha256"])})
+    write_json(tmp_path / "models" / "2026-W46.1" / "card.json", {"train_clips": []})
+    anew = replace(cycle(["b2", "b3"], ["b2", "b3"]), base_model="b" * 64, base_cycle="2026-W46.1")
+    report = assemble.run(tmp_path, settings, anew)
+    judges = pd.concat([table(tmp_path, "validation"), table(tmp_path, "holdout")])
+    people = set(learned.loc[learned["label"] == "real", "identity"].str.replace("ana", "Ana"))
+    assert report["excluded"][assemble.LEARNED] > 10 and not set(judges["sample_id"]) & known_by_heart and not set(judges["identity"]) & people
+    assert any(judges["identity"].str.startswith("bo ")) and report["leaks"] == []
+
+
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
     """An evaluating batch that is learned before but came in later moves a person whose face the forgers of the other have learned."""
     write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", identity="pia", use="evaluate")])
