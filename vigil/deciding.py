@@ -13,8 +13,8 @@ from workspace.state import batch_states, came_from, champion, cycles, decided, 
 
 TAKEN_OUT = ("held", "dropped")
 LEARNED_BEFORE = (
-    " The champion has learned from it: whom it knows by heart judges no model that goes on from it, whatever side their names fall on when they come in again, "
-    "so that fewer may be left to judge."
+    " The champion has learned from it: whom it knows by heart judges no model that goes on from it, whatever side their names fall on when they come in "
+    "again, so that fewer may be left to judge."
 )
 
 
