@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -92,12 +93,15 @@ def make_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     def make_or_copy(uri: str, artifacts: Path) -> None:
         path = registry.database_file(uri)
-        if path is None or path.exists() or not first.exists():
-            make(uri, artifacts)
-            if path is not None and not first.exists():
-                shutil.copyfile(path, first)
-        else:
-            shutil.copyfile(first, path)
+        new = path is not None and not path.exists()
+        if path is not None and new and first.exists():
+            part = path.with_name(f"{path.name}.part-{uuid4().hex}")
+            shutil.copyfile(first, part)
+            part.replace(path)  # whole or not at all, as ever
+            return
+        make(uri, artifacts)
+        if path is not None and new:
+            shutil.copyfile(path, first)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_make_database", make_or_copy)

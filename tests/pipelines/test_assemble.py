@@ -494,8 +494,8 @@ def test_a_leak_that_the_split_missed_is_in_the_report(tmp_path: Path, monkeypat
     turn = iter(range(10**6))
     decide = assemble.decide_sides
 
-    def broken(batches: Any, split: Any) -> Any:
-        sides = decide(batches, split)
+    def broken(batches: Any, split: Any, said: Any) -> Any:
+        sides = decide(batches, split, said=said)
         sides.of_sample = {name: ("train", "validation", "holdout")[next(turn) % 3] for name in sides.of_sample}
         return sides
 
