@@ -1,12 +1,11 @@
 """Cases: the list, and the page of one with its answers, where its label went, and which models learned from it."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 from feedback.console import PATH
 from feedback.console.layout import View, page, reload_soon
 from feedback.console.media import pictures_of
-from feedback.console.parts import WORDS, Form, badge, button, choice, empty, estimate, facts, field, link, moment, table, tag
+from feedback.console.parts import WORDS, Form, address, badge, button, choice, empty, estimate, facts, field, link, moment, table, tag
 from feedback.console.review import REASONS, answered_by
 from feedback.service import Service
 
@@ -45,7 +44,7 @@ def add(service: Service) -> None:
             button("Filter", classes="button-main")
             link("Review by keyboard", f"{PATH}/review", "button")
         if not found["cases"] and after:
-            empty("No further case.", "The list ends before this page.", f"{PATH}/cases?{urlencode({'state': state})}", "From the first")
+            empty("No further case.", "The list ends before this page.", address(f"{PATH}/cases", {"state": state}), "From the first")
             return
         if not found["cases"]:
             empty(
@@ -55,7 +54,7 @@ def add(service: Service) -> None:
             return
         table("Cases in order of arrival", ["Case", "State", "Why", "Opened", "Answers", "Label", "Training"], [_row(one) for one in found["cases"]])
         if found["next"]:
-            link("Further", f"{PATH}/cases?{urlencode({'state': state, 'after': found['next']})}", "button")
+            link("Further", address(f"{PATH}/cases", {"state": state, "after": found["next"]}), "button")
 
     @page(service, "/cases/{case_id}", "Case")
     async def case(view: View) -> None:

@@ -2,7 +2,6 @@
 
 from datetime import date
 from typing import Any
-from urllib.parse import urlencode
 
 from fastapi import Request
 
@@ -10,7 +9,7 @@ from feedback.console import PATH
 from feedback.console.detect import POLICY_WORDS
 from feedback.console.layout import View, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import button, choice, empty, field, link, moment, said_of, size, table, tag
+from feedback.console.parts import address, button, choice, empty, field, link, moment, said_of, size, table, tag
 from feedback.service import Service
 
 PAGE = 25
@@ -30,7 +29,7 @@ def add(service: Service) -> None:
         tag("h1", "History")
         _filters(view, filters, everybody)
         rows, query = found["detections"], {**filters, **({"everybody": "1"} if everybody else {})}
-        newest = f"{PATH}/history" + (f"?{urlencode(query)}" if query else "")
+        newest = address(f"{PATH}/history", query)
         if not rows:
             if before:
                 empty("Nothing older.", "The list ends before this page.", newest, "Newest")
@@ -44,7 +43,7 @@ def add(service: Service) -> None:
             if before:
                 link("Newest", newest, "button")
             if found["next"]:
-                link("Older", f"{PATH}/history?{urlencode({**query, 'before': found['next']})}", "button")
+                link("Older", address(f"{PATH}/history", {**query, "before": found["next"]}), "button")
 
 
 def _asked(request: Request) -> tuple[dict[str, str], bool]:
@@ -72,7 +71,7 @@ def _filters(view: View, filters: dict[str, str], everybody: bool) -> None:
         with tag("div", "", "row"):
             button("Filter", classes="button-main")
             query = {name: value for name, value in {**filters, "everybody": "1" if everybody else ""}.items() if value}
-            link("Export (CSV)", "/v1/export" + (f"?{urlencode(query)}" if query else ""), "button", download="vigil-history.csv")
+            link("Export (CSV)", address("/v1/export", query), "button", download="vigil-history.csv")
 
 
 def _row(one: dict[str, Any], reviewer: bool) -> list[Any]:

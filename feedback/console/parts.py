@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from nicegui import ui
 from nicegui.element import Element
@@ -36,6 +37,11 @@ def tag(name: str, /, text: str = "", classes: str = "", **attributes: Any) -> T
 def drawing(svg: str, classes: str = "") -> Element:
     """Text of ours as HTML: an icon or a figure. Never text of a person."""
     return ui.html(svg, sanitize=False, tag="span").classes(f"drawing {classes}")
+
+
+def address(path: str, query: Mapping[str, Any]) -> str:
+    """The path with a query, or alone where there is none."""
+    return path + (f"?{urlencode(query)}" if query else "")
 
 
 def link(text: str, to: str, classes: str = "", **more: Any) -> Tag:

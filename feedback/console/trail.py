@@ -2,12 +2,11 @@
 
 import json
 from typing import Any
-from urllib.parse import urlencode
 
 from feedback.audit import Verified
 from feedback.console import PATH
 from feedback.console.layout import View, page
-from feedback.console.parts import button, empty, field, link, moment, table, tag
+from feedback.console.parts import address, button, empty, field, link, moment, table, tag
 from feedback.service import Service
 
 PAGE = 50
@@ -30,7 +29,7 @@ def add(service: Service) -> None:
             field("Of one object", "object", hint="Its whole name; a click on one in the list fills it in.", value=wanted)
             button("Filter", classes="button-main")
         if not found["entries"] and before:
-            empty("No older entry.", "The list ends before this page.", f"{PATH}/trail" + (f"?{urlencode(query)}" if query else ""), "Newest")
+            empty("No older entry.", "The list ends before this page.", address(f"{PATH}/trail", query), "Newest")
             return
         if not found["entries"]:
             empty("No entry fits.", "Take the filter away to see all.", f"{PATH}/trail", "Show all")
@@ -38,7 +37,7 @@ def add(service: Service) -> None:
         heads = ["Number", "When", "Who", "Action", "Object", "Detail"]
         table("Entries, the newest first", heads, [_row(one, names) for one in found["entries"]])
         if found["next"]:
-            link("Older", f"{PATH}/trail?{urlencode({**query, 'before': found['next']})}", "button")
+            link("Older", address(f"{PATH}/trail", {**query, "before": found["next"]}), "button")
 
 
 def _verify(service: Service, view: View) -> None:
@@ -62,7 +61,7 @@ def _row(one: dict[str, Any], names: dict[str, str]) -> list[Any]:
     detail = json.dumps(one["detail"], ensure_ascii=False, sort_keys=True) if one["detail"] else ""
     kind, _, id_ = one["object"].partition(":")
     short = f"{kind}:{id_[:8]}…" if len(id_) > 12 else one["object"]
-    shown = lambda: link(short, f"{PATH}/trail?{urlencode({'object': one['object']})}", "hash")  # noqa: E731
+    shown = lambda: link(short, address(f"{PATH}/trail", {"object": one["object"]}), "hash")  # noqa: E731
     return [str(one["number"]), moment(one["at"]), names.get(one["who"], one["who"]), one["action"], shown, lambda: _detail(detail)]
 
 
