@@ -35,6 +35,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks.commands import code_hash  # noqa: E402
+from benchmarks.results import is_made_by  # noqa: E402
 from media.decode import probe, read_frames  # noqa: E402
 from media.synthetic.camera import encode_h264  # noqa: E402
 from model.metrics import wilson  # noqa: E402
@@ -206,7 +207,7 @@ def known_media(work: Path, data: Path, code: str) -> Path:
     """A workspace that has all media ingested; made once for a code."""
     known = work / "known"
     mark = known / "made-by"
-    if not mark.is_file() or mark.read_text() != code:
+    if not is_made_by(mark, code):
         shutil.rmtree(known, ignore_errors=True)
         ingest(known, SETTINGS, [SourceSettings(name="known", path=str(data))], batch="known")
         mark.write_text(code)

@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import code_hash, count, vigil  # noqa: E402
-from benchmarks.results import newest_rows, rows_of_code  # noqa: E402
+from benchmarks.results import is_made_by, newest_rows, rows_of_code  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "history.jsonl"
@@ -55,7 +55,7 @@ def media_of(work: Path, number: int, code: str) -> Path:
 
     out = work / "media" / f"{number:03d}"
     mark = out / "made-by"
-    if not mark.is_file() or mark.read_text() != code:
+    if not is_made_by(mark, code):
         shutil.rmtree(out, ignore_errors=True)
         make_sample_media(out, people=PEOPLE, clips_per_person=1, seconds=0.85, seed=3, fakes={"blendswap": 1}, first_person=1 + PEOPLE * number)
         mark.write_text(code)
@@ -66,7 +66,7 @@ def build(work: Path, old: int, code: str) -> Path:
     """A workspace whose `old` batches were taken in by one promoted cycle, with one new batch waiting; built once for a code."""
     root = work / f"old-{old}"
     mark = root / ".vigil" / "built"
-    if mark.is_file() and mark.read_text() == code:
+    if is_made_by(mark, code):
         return root
     from tests.system.world import WIDE_GATES, change_settings
 

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import count, one_prefect_server, recipe_hash, vigil  # noqa: E402
-from benchmarks.results import newest_rows, rows_of_code  # noqa: E402
+from benchmarks.results import is_made_by, newest_rows, rows_of_code  # noqa: E402
 from workspace.files import add_row  # noqa: E402
 
 RESULTS = HERE / "learning.jsonl"
@@ -66,7 +66,7 @@ def first_week(work: Path, seed: int) -> Path:
 
     root, code = work / f"seed{seed}", code_of_rows()
     mark = root / ".vigil" / "lived"
-    if mark.is_file() and mark.read_text() == code:
+    if is_made_by(mark, code):
         return root
     shutil.rmtree(root, ignore_errors=True)
     open_workspace(root, "demo")

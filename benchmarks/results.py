@@ -6,6 +6,11 @@ from typing import Any
 from workspace.files import rows_of
 
 
+def is_made_by(mark: Path, code: str) -> bool:
+    """Whether what `mark` lies in was made, to its end, by this code: a benchmark writes the code there last."""
+    return mark.is_file() and mark.read_text() == code
+
+
 def newest_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of whatever code wrote the last one: what a table of this benchmark was made of."""
     kept = rows_of(path)
