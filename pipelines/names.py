@@ -27,9 +27,8 @@ def refuse_unknown_names(root: Path, settings: Settings) -> None:
     refuse_side(name, side)
     if settings.pretrain.fewest_at_once == 1:
         refuse_lone_pictures(name, side)
-    if weights.isidentifier():  # beside a champion, too: the attacker of stage `evaluate` starts from them
-        refuse_unknown_weights(name, weights, side)
-    elif weights and _starts_anew(root, settings):
+    # published ones beside a champion, too: the attacker of stage `evaluate` starts from them
+    if weights and (weights.isidentifier() or _starts_anew(root, settings)):
         refuse_unknown_weights(name, rooted(root, weights), side)
 
 

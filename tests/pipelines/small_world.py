@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from safetensors.torch import save_file
+from torch import Tensor
 
 from media.shards import ShardWriter, read_index
+from model.backbones import build_backbone
 from workspace.cycle import Cycle
 from workspace.files import write_json
 from workspace.settings import Settings, parse_settings
@@ -80,6 +83,17 @@ def add_batch(root: Path, batch: str, people: int, *, generator: str = "swap", s
                 }
                 shard.add(row, clip_pixels(rng, label == "fake", trace, brightness), marks)
     return read_index(folder).assign(store=f"data/faces/{batch}")
+
+
+def start_in_two_places(tmp_path: Path) -> tuple[Path, Path, dict[str, Tensor]]:
+    """A workspace with a start.safetensors, a folder elsewhere with another file of that name, and the weights in the first."""
+    root, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_sets(root, add_batch(root, "b1", 20), {"b1"})
+    state = build_backbone("resnext_tiny").state_dict()
+    save_file(state, root / "start.safetensors")
+    save_file({name: tensor * 0 for name, tensor in state.items()}, elsewhere / "start.safetensors")
+    return root, elsewhere, state
 
 
 def write_sets(root: Path, rows: pd.DataFrame, new: set[str]) -> None:

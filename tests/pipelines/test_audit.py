@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from safetensors.torch import save_file
 
-from model.backbones import build_backbone
 from pipelines.audit import audit
-from tests.pipelines.small_world import add_batch, demo_settings, write_sets
+from tests.pipelines.small_world import add_batch, demo_settings, start_in_two_places, write_sets
 from workspace.errors import DataError
 
 SETTINGS = demo_settings({"pretrain": {"lr": 0.004}})
@@ -43,12 +41,7 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
 
 def test_weights_are_those_of_the_workspace_wherever_the_caller_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of that name in the caller's folder was taken in their place, and the audit failed; without one the setting, which was right, was blamed."""
-    root, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    write_sets(root, add_batch(root, "b1", 20), {"b1"})
-    state = build_backbone("resnext_tiny").state_dict()
-    save_file(state, root / "start.safetensors")
-    save_file({name: tensor * 0 for name, tensor in state.items()}, elsewhere / "start.safetensors")
+    root, elsewhere, _ = start_in_two_places(tmp_path)
     settings = demo_settings({"pretrain": {"lr": 0.004}, "model": {"weights": "start.safetensors"}})
     monkeypatch.chdir(elsewhere)
     rows = {row["check"]: row for row in audit(root, settings)}

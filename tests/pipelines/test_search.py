@@ -7,13 +7,11 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from model import training
-from model.backbones import build_backbone
 from pipelines import search as module
 from pipelines.search import SPACE, STUDIES, search
-from tests.pipelines.small_world import add_batch, demo_settings, write_sets
+from tests.pipelines.small_world import add_batch, demo_settings, start_in_two_places, write_sets
 from vigil.reading import render_search
 from workspace.errors import DataError, Diverged, LeaseHeldError, SettingsError
 from workspace.files import sha256_bytes
@@ -100,12 +98,7 @@ def test_a_trial_learns_by_the_distance_and_the_frozen_start_of_params_yaml(root
 
 def test_weights_are_those_of_the_workspace_and_a_study_goes_on_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were looked for where the caller stands: a right setting was blamed, or a file of that name there was taken without a word."""
-    root, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    write_sets(root, add_batch(root, "b1", 20), {"b1"})
-    state = build_backbone("resnext_tiny").state_dict()
-    save_file(state, root / "start.safetensors")
-    (elsewhere / "start.safetensors").write_bytes(b"another")
+    root, elsewhere, state = start_in_two_places(tmp_path)
     begun, pretrain = [], training.pretrain
 
     def watched(network: Any, *given: Any, **wanted: Any) -> Any:
