@@ -25,8 +25,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -74,7 +72,7 @@ def build(work: Path, old: int, code: str) -> Path:
     vigil("init", root, "--profile", "demo")
     evaluate = {"target_fpr": 0.5, "resamples": 100}  # a panel of 8 videos a slice sets no finer threshold
     gates = WIDE_GATES | {"min_per_class": 1, "min_slice": 1}
-    change_settings(root, {"evaluate": evaluate, "budget": BUDGET, "split": SPLIT, "gates": gates, **STEPS["reduced"]})
+    change_settings(root, {"evaluate": evaluate, "budget": BUDGET, "split": SPLIT, "gates": gates})
     for number in range(1, old + 1):
         vigil("ingest", media_of(work, number, code), "--name", "weekly", "-w", root)
     vigil("models", "override", "accuracy", "--who", "bench", "--why", "times are measured, not models", "--days", 31, "-w", root)
@@ -132,14 +130,11 @@ def warm(root: Path) -> None:
 def measure(root: Path, work: Path, steps: str) -> dict[str, Any]:
     """One `vigil retrain` on a copy that goes away."""
     from tests.system.world import change_settings
-    from workspace.profiles import compose_params
 
     copy = work / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(root, copy, symlinks=True)
-    if steps == "real":
-        demo = yaml.safe_load(compose_params("demo"))
-        change_settings(copy, {block: {name: demo[block][name] for name in cut} for block, cut in STEPS["reduced"].items()})
+    change_settings(copy, STEPS[steps])
     subprocess.run([sys.executable, __file__, "--warm", copy], check=True)
     before = (copy / ".vigil" / "timings.jsonl").read_text().count("\n")
     used, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
