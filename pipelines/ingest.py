@@ -8,7 +8,7 @@ the next run finishes or repeats it. The caller holds the workspace's lease.
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from media.names import PHOTO_SUFFIXES
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
 from pipelines.intake import IngestReport, NotNow, SourceCounts
-from pipelines.known import BY_FILE, PEOPLE, Known, Said, read_known
+from pipelines.known import BY_FILE, PEOPLE, Known, Progress, Said, read_known
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
@@ -33,7 +33,6 @@ from workspace.objectstore import is_s3
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
 
-Progress = Callable[[int, int, str], None]
 BATCH_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
 DESCRIBED = ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")
 OF_FAKES = ("donor", "generator")
@@ -152,7 +151,8 @@ def _ingest_source(
     name = _free_name(root, source, wanted) if any(_is_kept(row) for row, _ in rows) else ""
     for row, _ in rows:
         row["batch"] = name
-    known.mark_near_duplicates([(row, item.found.path) for row, item in good], settings.ingest.near_duplicate_bits)
+    to_compare = [(row, item.found.path) for row, item in good]
+    known.mark_near_duplicates(to_compare, settings.ingest.near_duplicate_bits, settings.faces.workers, progress)
     if name:
         counts.conflicts += known.spelled_alike((row for row, _ in rows), name)
         _write_batch(root, name, source, rows, settings, counts, known.kept)

@@ -4,8 +4,9 @@ unless two files share words and have to be compared."""
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from workspace.errors import MediaError, VigilError, WorkspaceError
 from workspace.for_review import TWO_LABELS, is_disputed, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import composed, read_manifest, read_media
+from workspace.pool import ordered_map
 from workspace.state import batch_states
 
-MOST_OPENED = 6000  # pictures kept open: 120 MB and their points
+Progress = Callable[[int, int, str], None]
+MOST_OPENED = 2000  # pictures that a process keeps open: 70 MB and their points
 MOST_COMPARED = 8  # candidates of one file whose frames are compared, the likeliest first
+FEWEST_FOR_PROCESSES = 16  # files that have a candidate: starting processes costs seconds
 ODD = (cv2.error, ValueError)  # what OpenCV and NumPy say of odd pictures, e.g. frames of two sizes: one file must not stop the ingest of the others
 PEOPLE = ("identity", "donor")
 WORDS = (*PEOPLE, "generator", "use")  # what a source says of a file beside its label
@@ -203,17 +207,30 @@ class Known:
                 told.append(f"{name!r} ({files[name]} files) may be {whose}: two spellings are two people, on two sides perhaps. {mend}")
         return told
 
-    def mark_near_duplicates(self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int) -> None:
-        """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows."""
+    def mark_near_duplicates(self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int, workers: int = 1, progress: Progress | None = None) -> None:
+        """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows.
+
+        Frames are compared in so many processes, 0 means one a core: a second of one core and more for each file that shares words with another.
+        """
         rows = [(row, path) for row, path in rows if row["phash"]]
         looks = [*self.looks, *(_look(row, path) for row, path in rows)]
         if not rows:
             return
-        neighbours, opened = Neighbours([look.words for look in looks]), Opened()
+        neighbours, opened, before = Neighbours([look.words for look in looks]), Opened(), {look.sample_id for look in self.looks}
+
+        def candidates(number: int) -> list[Look]:
+            return [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
+
+        firsts = {number: _first_compared(looks[number], candidates(number), bits, before) for number in range(len(self.looks), len(looks))}
+        jobs = [job for job in firsts.values() if job]
+        parallel = len(jobs) >= FEWEST_FOR_PROCESSES
+        told = iter(ordered_map(_compare, jobs, workers, _unlike) if parallel else map(partial(_compare, opened=opened), jobs))
         for number, (row, path) in enumerate(rows, start=len(self.looks)):
-            candidates = [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
-            row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates, bits, opened)
+            found = next(told) if firsts[number] else {}
+            row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates(number), bits, opened, found)
             looks[number] = _look(row, path)
+            if progress and jobs:
+                progress(number + 1 - len(self.looks), len(rows), "looking for copies")
 
 
 def read_known(root: Path) -> Known:
@@ -275,27 +292,74 @@ class Opened:
         return found
 
 
-def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened) -> tuple[str, str]:
-    """`duplicate_of` and `looks` of a new sample: what it is a copy of, and every group of lookalikes that it belongs to."""
+_OPENED = Opened()  # of a process that compares for another, from one file to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A new file and the first that it is compared with, the likeliest first: whatever was found of these."""
+
+    new: Look
+    others: tuple[Look, ...]
+    bits: int
+
+
+def _first_compared(new: Look, candidates: Sequence[Look], bits: int, before: Collection[str]) -> Comparison | None:
+    """What can be compared before anything is known of the candidates; None where there is nothing. Until one of them is the same, nothing else counts."""
+    if new.sample_id in before:  # known content under a corrected label: of a candidate it counts whose copy that is
+        return None
+    others = [look for look in candidates if _is_compared(new, look, look.claims == new.claims)][:MOST_COMPARED]
+    return Comparison(new, tuple(others), bits) if others else None
+
+
+def _compare(job: Comparison, opened: Opened = _OPENED) -> dict[str, bool]:
+    """Whether each of the others, by sample id, is the same, up to the first that is; none where the file itself cannot be opened."""
+    found: dict[str, bool] = {}
+    try:
+        mine = opened.of(job.new)
+    except (MediaError, *ODD):
+        return {}
+    for look in job.others:
+        found[look.sample_id] = _same(mine, job.new, look, job.bits, opened)
+        if found[look.sample_id]:
+            break
+    return found
+
+
+def _unlike(job: Comparison) -> dict[str, bool]:
+    """Of a file whose comparison ended its process: like none."""
+    return {look.sample_id: False for look in job.others}
+
+
+def _is_compared(new: Look, look: Look, alike: bool) -> bool:
+    if look.sample_id == new.sample_id or look.claims[0] != new.claims[0]:
+        return False
+    one_video = look.source_video and look.source_video == new.source_video  # tied to one side by that
+    return not (one_video and (new.claims[0] == "image" or not alike))  # frames of one video are alike without being copies
+
+
+def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened, told: Mapping[str, bool]) -> tuple[str, str]:
+    """`duplicate_of` and `looks` of a new sample: what it is a copy of, and every group of lookalikes that it belongs to.
+
+    `told`: what is known already of which candidates are the same, by sample id; the others' frames are compared here.
+    """
     original, groups, compared = "", set[str](), 0
     mine: Recording | None = None
     for look in candidates:
         alike = look.claims == new.claims and look.original != new.sample_id  # a corrected label brings known content in again
-        one_video = look.source_video and look.source_video == new.source_video  # tied to one side by that
-        if look.sample_id == new.sample_id or look.claims[0] != new.claims[0]:
-            continue
-        if one_video and (new.claims[0] == "image" or not alike):  # frames of one video are alike without being copies
-            continue
-        if look.groups <= groups and (original or not alike):
+        if not _is_compared(new, look, alike) or (look.groups <= groups and (original or not alike)):
             continue
         if compared == MOST_COMPARED:
             break
         compared += 1
-        try:
-            mine = mine or opened.of(new)
-        except (MediaError, *ODD):
-            break
-        if _same(mine, new, look, bits, opened):
+        same = told.get(look.sample_id)
+        if same is None:
+            try:
+                mine = mine or opened.of(new)
+            except (MediaError, *ODD):
+                break
+            same = _same(mine, new, look, bits, opened)
+        if same:
             groups |= look.groups
             original = original or (look.original if alike else "")
     return original, " ".join(sorted(groups))

@@ -25,13 +25,14 @@ PER_BATCH = ("faces", "validate", "forge")
 
 
 class Progress:
-    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`."""
+    """Prints how far a long piece of work is, with the time left: at most one line in `every_seconds`. A lower count begins another piece."""
 
     interrupted = False  # of this process: the import of a library may swallow the first one
 
     def __init__(self, name: str, every_seconds: float = 5.0) -> None:
         self.name, self.every_seconds = name, every_seconds
         self.started = self.spoken = time.monotonic()
+        self.done = 0
         self.live = sys.stderr.isatty()
 
     @classmethod
@@ -44,6 +45,9 @@ class Progress:
         """Tell that `done` of `total` are finished."""
         self.heed_interruption()
         now = time.monotonic()
+        if done < self.done:
+            self.started = now
+        self.done = done
         if now - self.spoken < (0.2 if self.live else self.every_seconds) and done < total:
             return
         self.spoken = now

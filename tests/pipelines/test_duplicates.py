@@ -1,5 +1,6 @@
 """A copy is found however it was changed, is kept, and never trains; another take of the same person is no copy."""
 
+import os
 import struct
 import warnings
 from pathlib import Path
@@ -253,3 +254,40 @@ def test_a_file_that_cannot_be_compared_does_not_stop_the_others(tmp_path: Path,
     assert ingest(tmp_path / "w", SETTINGS, [source(tmp_path / "m")], batch="w1").added == 3
     rows = read_manifest(tmp_path / "w" / "data" / "raw" / "w1").set_index("path")["duplicate_of"].to_dict()
     assert rows == {"real/a.jpg": "", "real/b.jpg": sha256_file(odd), "real/c.jpg": sha256_file(odd)}, "where pictures cannot tell, the words do"
+
+
+def test_comparing_in_processes_marks_what_comparing_one_after_the_other_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two weeks of copies of copies, of fakes that look like reals, and of strangers; some of each week are like nobody, or like several."""
+    weeks = [("real", 5, (95, 60)), ("fake", 3, (80,))], [("real", 8, (70, 40)), ("fake", 6, (90, 50))]
+    for number, week in enumerate(weeks):
+        for label, seeds, qualities in week:
+            for seed in range(seeds):
+                for quality in qualities:
+                    photo(tmp_path / f"m{number}" / label / f"{(7 * seed + quality) % 50:02d}-{seed}-{quality}.jpg", seed, quality)
+    said: list[tuple[int, int, str]] = []
+
+    def marks(root: Path) -> list[tuple[str, str, str]]:
+        for number in range(len(weeks)):
+            ingest(root, SETTINGS, [source(tmp_path / f"m{number}", f"s{number}")], batch=f"w{number}", progress=lambda *told: said.append(told))
+        tables = [read_manifest(root / "data" / "raw" / f"w{number}") for number in range(len(weeks))]
+        return [tuple(row) for table in tables for row in table[["path", "duplicate_of", "looks"]].itertuples(index=False)]
+
+    monkeypatch.setattr(pipelines.known, "FEWEST_FOR_PROCESSES", 1)
+    together = marks(tmp_path / "together")
+    assert said[-1][:2] == (28, 28) and said[-1][2] == "looking for copies"
+    monkeypatch.setattr(pipelines.known, "_first_compared", lambda *_: None)
+    assert together == marks(tmp_path / "alone")
+    assert sum(bool(original) for _, original, _ in together) >= 20 and any(not looks for _, _, looks in together)
+
+
+def test_a_comparison_that_ends_its_process_ends_no_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, quality in (("b.jpg", 90), ("c.jpg", 50)):
+        photo(tmp_path / "m" / "real" / name, 1, quality=quality)
+    monkeypatch.setattr(pipelines.known, "FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(pipelines.known, "_compare", _dies)
+    assert ingest(tmp_path / "w", SETTINGS, [source(tmp_path / "m")], batch="w1").added == 2
+    assert set(read_manifest(tmp_path / "w" / "data" / "raw" / "w1")["duplicate_of"]) == {""}
+
+
+def _dies(job: pipelines.known.Comparison) -> dict[str, bool]:
+    os._exit(9)
