@@ -134,11 +134,17 @@ def differing(its: dict[str, Any], ours: dict[str, Any], names: Iterable[str]) -
 
 
 def write_batches(root: Path, plan: Plan) -> None:
-    """List the batches whose faces and checks DVC keeps up to date."""
+    """List the batches whose faces and checks DVC keeps up to date. What was begun of others goes."""
     import yaml
 
+    from pipelines.faces import UNFINISHED
+
+    batches = sorted({*plan.judged, *plan.accepted})
     with atomic_file(root / "batches.yaml") as handle:
-        yaml.safe_dump({"batches": sorted({*plan.judged, *plan.accepted})}, handle)
+        yaml.safe_dump({"batches": batches}, handle)
+    for begun in (root / UNFINISHED).glob("*"):
+        if begun.name not in batches:
+            shutil.rmtree(begun, ignore_errors=True)
 
 
 def _refused(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:

@@ -7,12 +7,15 @@ clock or on the machine: the same clips added in the same order give the same by
 
 import hashlib
 import io
+import json
+import os
 import re
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
@@ -46,6 +49,7 @@ CLIP_SCHEMA = pa.schema(
 CLIP_COLUMNS: list[str] = CLIP_SCHEMA.names
 MISSING: dict[pa.DataType, Any] = {TEXT: "", WHOLE: 0, NUMBER: float("nan"), BINARY: b""}
 ZSTD_LEVEL = 3
+_KEPT = b"vigil"
 _SHARD_NAME = re.compile(r"^clips-\d{3,}\.tar$")
 
 
@@ -54,32 +58,87 @@ class ShardWriter:
 
     Shards appear under their names, and the index is written, only when the block ends without an exception; an earlier store
     in the same folder is then replaced. A shard is closed once it holds `shard_bytes`.
+
+    With a folder `unfinished`, on the same disk best, the shards grow there, and what was added before the last `keep` outlives a kill: a writer with the
+    same `made_of` (a word for all that the clips depend on) goes on behind it, and ends with the same bytes. `notes` are what was kept with it.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int = 256 << 20) -> None:
+    def __init__(self, folder: Path, shard_bytes: int = 256 << 20, unfinished: Path | None = None, made_of: str = "") -> None:
         self.folder = Path(folder)
         self.shard_bytes = shard_bytes
         self.rows: list[dict[str, Any]] = []
+        self.notes: list[Any] = []
+        self._growing, self._made_of = Path(unfinished) if unfinished else self.folder, made_of
+        self._resumable = unfinished is not None
         self._known: set[str] = set()
         self._tar: tarfile.TarFile | None = None
+        self._handle: IO[bytes] | None = None
         self._unfinished: list[Path] = []
+        self._kept_files = self._kept_rows = 0
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._resumable:
+            self._growing.mkdir(parents=True, exist_ok=True)
+            self._go_on()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self._close_tar()
         if kind is not None:
-            for path in self._unfinished:
+            for path in () if self._resumable else self._unfinished:
                 path.unlink(missing_ok=True)
             return
         for path in self.folder.iterdir():
             if _SHARD_NAME.match(path.name):
                 path.unlink()
+        index = write_index(self._growing, self.rows)  # first of all: of many clips it takes minutes
         for path in self._unfinished:
-            path.rename(path.with_name(path.name.removesuffix(".part")))
-        write_index(self.folder, self.rows)
+            shutil.move(path, self.folder / path.name.removesuffix(".part"))
+        if self._resumable:
+            shutil.move(index, self.folder / INDEX_NAME)
+            shutil.rmtree(self._growing)
+
+    def keep(self, *notes: Any) -> None:
+        """Make what was added so far outlive a kill, and with it `notes`, plain values. Only with `unfinished`."""
+        if self._handle is not None:
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+        offset = self._tar.offset if self._tar is not None else 0
+        word = {"made_of": self._made_of, "shards": len(self._unfinished), "offset": offset, "notes": notes}
+        table = pa.Table.from_pylist(self.rows[self._kept_rows :], schema=CLIP_SCHEMA.with_metadata({_KEPT: json.dumps(word)}))
+        with atomic_file(self._growing / f"kept-{self._kept_files:06d}.parquet", "wb") as handle:
+            pq.write_table(table, handle, compression="zstd")
+        self._kept_files, self._kept_rows = self._kept_files + 1, len(self.rows)
+
+    def _go_on(self) -> None:
+        """Take up what an ended writer kept, all of it or nothing; whatever lies beside it goes."""
+        kept = sorted(self._growing.glob("kept-*.parquet"))
+        try:
+            tables = [pq.read_table(path) for path in kept]
+            words = [json.loads(table.schema.metadata[_KEPT]) for table in tables]
+            last = words[-1] if words else {"shards": 0, "offset": 0}
+            parts = [self._part(number) for number in range(last["shards"])]
+            if any(word["made_of"] != self._made_of for word in words) or (parts and parts[-1].stat().st_size < last["offset"]):
+                raise ValueError("made of something else, or cut short")
+            if missing := [path.name for path in parts if not path.is_file()]:
+                raise ValueError(f"without {missing}")
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            shutil.rmtree(self._growing)
+            self._growing.mkdir()
+            return
+        for path in self._growing.iterdir():
+            if path not in kept and path not in parts:
+                path.unlink()
+        self.rows = [row for table in tables for row in table.to_pylist()]
+        self.notes = [note for word in words for note in word["notes"]]
+        self._known, self._unfinished = {row["clip_id"] for row in self.rows}, parts
+        self._kept_files, self._kept_rows = len(kept), len(self.rows)
+        if parts:
+            self._open_tar(last["offset"])
+
+    def _part(self, number: int) -> Path:
+        return self._growing / f"clips-{number:03d}.tar.part"
 
     def add(self, row: Mapping[str, Any], frames: np.ndarray, landmarks: np.ndarray) -> dict[str, Any]:
         """Store one clip; returns its complete index row.
@@ -106,19 +165,27 @@ class ShardWriter:
         if self._tar is not None and self._tar.offset >= self.shard_bytes:
             self._close_tar()
         if self._tar is None:
-            path = self.folder / f"clips-{len(self._unfinished):03d}.tar.part"
-            self._unfinished.append(path)
-            self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed by _close_tar)
+            self._unfinished.append(self._part(len(self._unfinished)))
+            self._open_tar(0)
+        assert self._tar is not None
         member = tarfile.TarInfo(name)  # mtime, owner and mode are constants
         member.size = len(content)
         self._tar.addfile(member, io.BytesIO(content))
         padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         return self._unfinished[-1].name.removesuffix(".part"), self._tar.offset - padded
 
+    def _open_tar(self, offset: int) -> None:
+        """Write on behind `offset` in the last shard."""
+        self._handle = open(self._unfinished[-1], "r+b" if offset else "wb")  # noqa: SIM115 (closed by _close_tar)
+        self._handle.truncate(offset)
+        self._handle.seek(offset)
+        self._tar = tarfile.open(fileobj=self._handle, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+
     def _close_tar(self) -> None:
-        if self._tar is not None:
+        if self._tar is not None and self._handle is not None:
             self._tar.close()
-            self._tar = None
+            self._handle.close()
+            self._tar = self._handle = None
 
 
 def write_index(folder: Path, rows: list[dict[str, Any]]) -> Path:

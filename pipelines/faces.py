@@ -1,10 +1,14 @@
 """Find, follow and align the faces of one batch and cut them into clips: raw media in, a clip store and a report out.
 
-The store and the report depend on the media and the settings alone, not on the number of processes.
+The store and the report depend on the media and the settings alone, not on the number of processes, nor on how often the work was stopped: what was
+cut is kept as it grows, and a batch that takes a day goes on where it was.
 """
 
+import hashlib
+import json
 import math
 import shutil
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +38,8 @@ ABOUT = (
     "case_id",
     "attributes",
 )  # manifest columns that a clip keeps
+UNFINISHED = Path(".vigil/unfinished/faces")  # of batches whose faces are being cut
+KEEP_SECONDS = 20.0  # what a kill costs at most
 CRASHED = "decoder crashed"
 NEVER = "use is never"
 
@@ -62,17 +68,29 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     usable = [row for row in rows if not row["quarantine"] and row["use"] != "never"]
     jobs = [FaceJob(folder, row["sample_id"], row["shard"], int(row["offset"]), int(row["bytes"]), settings.faces) for row in usable]
     shutil.rmtree(out, ignore_errors=True)
-    progress = Progress("faces")
-    entries: dict[str, dict[str, Any]] = {}
-    with ShardWriter(out) as writer:
-        results = ordered_map(_extract, jobs, settings.faces.workers, _crashed)
-        for number, (row, found) in enumerate(zip(usable, results, strict=True), start=1):
-            entries[row["sample_id"]] = _store(writer, row, found)
+    with ShardWriter(out, unfinished=root / UNFINISHED / batch, made_of=_made_of(settings, usable)) as writer:
+        entries: dict[str, dict[str, Any]] = dict(writer.notes)
+        begun, kept_at, fresh = len(entries), time.monotonic(), list[tuple[str, dict[str, Any]]]()
+        progress = Progress("faces", begun=begun)
+        results = ordered_map(_extract, jobs[begun:], settings.faces.workers, _crashed)
+        for number, (row, found) in enumerate(zip(usable[begun:], results, strict=True), start=begun + 1):
+            fresh.append((row["sample_id"], _store(writer, row, found)))
+            if time.monotonic() - kept_at > KEEP_SECONDS:
+                writer.keep(*fresh)
+                entries |= dict(fresh)
+                kept_at, fresh = time.monotonic(), []
             progress(number, len(usable))
+        entries |= dict(fresh)
     samples = [_entry(row, entries.get(row["sample_id"])) for row in rows]
     report = _report(batch, samples)
     write_json(out / "report.json", report)
     return report
+
+
+def _made_of(settings: Settings, rows: list[dict[str, Any]]) -> str:
+    """A hash over all that the clips of these manifest rows depend on."""
+    how = settings.faces.model_dump(mode="json", exclude={"workers"}) | {"stage": settings.stage_versions.faces}
+    return hashlib.sha256(json.dumps([how, rows], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _extract(job: FaceJob) -> "Extraction | str":

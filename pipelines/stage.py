@@ -29,10 +29,11 @@ class Progress:
 
     interrupted = False  # of this process: the import of a library may swallow the first one
 
-    def __init__(self, name: str, every_seconds: float = 5.0) -> None:
+    def __init__(self, name: str, every_seconds: float = 5.0, begun: int = 0) -> None:
+        """`begun`: how much was finished by an earlier process, which says nothing of this one's pace."""
         self.name, self.every_seconds = name, every_seconds
         self.started = self.spoken = time.monotonic()
-        self.done = 0
+        self.done = self.begun = begun
         self.live = sys.stderr.isatty()
 
     @classmethod
@@ -46,13 +47,13 @@ class Progress:
         self.heed_interruption()
         now = time.monotonic()
         if done < self.done:
-            self.started = now
+            self.started, self.begun = now, 0
         self.done = done
         if now - self.spoken < (0.2 if self.live else self.every_seconds) and done < total:
             return
         self.spoken = now
         passed = now - self.started
-        left = passed / done * (total - done) if done else 0.0
+        left = passed / (done - self.begun) * (total - done) if done > self.begun else 0.0
         bar = "#" * (20 * done // total if total else 20)
         line = f"  {self.name:<9} [{bar:<20}] {done}/{total}  {passed:.0f} s, {left:.0f} s left  {message}"
         end = "\n" if not self.live or done >= total else ""

@@ -105,6 +105,7 @@ def _piles(root: Path, settings: Settings, events: Sequence[Event], without_tags
     yield Pile("scores of the champion", mine, kept="the next cycle compares with them")
     yield Pile("fetched originals", (private / "incoming",), "what is in a batch is kept there; what is not is fetched again")
     yield Pile("half-built batches", (private / "building",), "a stopped ingest left them; the next one begins anew")
+    yield Pile("half-cut faces", (private / "unfinished",), kept="a stopped cycle goes on from them; those of dropped batches go with the next one")
     yield Pile("handed-over cases", (private / "outbox",), "the service writes those that are not in a batch again")
     yield from _batches(root, events)
     yield from _models(root, events)

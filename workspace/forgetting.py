@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "attributes", "shard", "phash", "duplicate_of", "looks")
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets", "reports/predictions.parquet", "mlartifacts/**/predictions.parquet")
-CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox")  # made, fetched or handed over again when they are needed
+CACHES = (
+    ".vigil/scores",
+    ".vigil/incoming",
+    ".vigil/building",
+    ".vigil/outbox",
+    ".vigil/unfinished",
+)  # made, fetched or handed over again when they are needed
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 MOST_JSON_BYTES = 64 << 20
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."

@@ -1,5 +1,7 @@
 """Clips come back as they went in, stores are the same bytes for the same clips, and damage is named."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -131,3 +133,61 @@ def test_a_clip_is_stored_once(tmp_path):
 def test_a_missing_index_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="index"):
         read_index(tmp_path)
+
+
+@settings(max_examples=25, deadline=None)
+@given(ends=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=4), number=st.integers(0, 9), shard_bytes=st.sampled_from([1, 4096, 1 << 20]))
+def test_what_was_stopped_anywhere_goes_on_and_ends_with_the_same_bytes(tmp_path_factory, ends, number, shard_bytes):
+    """Each end: so many clips are added and kept, then so many more that nobody kept."""
+    folder = tmp_path_factory.mktemp("stores")
+    names = [f"c{(7 * k) % 10}" for k in range(number)]
+    clips = {name: clip(k) for k, name in enumerate(names)}
+    store(folder / "whole", clips, shard_bytes)
+
+    def add(writer, some):
+        for name in some:
+            writer.add({"clip_id": name, "label": "real", "score": 0.9}, clips[name], mesh(3))
+
+    done = 0
+    for more, lost in ends:
+        with suppress(RuntimeError), ShardWriter(folder / "again", shard_bytes, folder / "unfinished", "these") as writer:
+            assert writer.notes == names[:done]
+            add(writer, names[done : done + more])
+            writer.keep(*names[done : done + more])
+            done = min(number, done + more)
+            add(writer, names[done : done + lost])
+            raise RuntimeError("stopped")
+    with ShardWriter(folder / "again", shard_bytes, folder / "unfinished", "these") as writer:
+        add(writer, names[len(writer.notes) :])
+    assert bytes_of(folder / "again") == bytes_of(folder / "whole") and not (folder / "unfinished").exists()
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("change", ["made of something else", "a shard cut short", "a shard gone", "no parquet"])
+def test_what_was_begun_otherwise_is_begun_anew(tmp_path, change):
+    begun = tmp_path / "unfinished"
+    with suppress(RuntimeError), ShardWriter(tmp_path / "s", 1, begun, "old") as writer:
+        for name in ("a", "b"):
+            writer.add({"clip_id": name}, clip(1), mesh(3))
+            writer.keep(name)
+        raise RuntimeError("stopped")
+    if change == "a shard cut short":
+        with open(begun / "clips-001.tar.part", "r+b") as handle:
+            handle.truncate(100)
+    elif change == "a shard gone":
+        (begun / "clips-000.tar.part").unlink()
+    elif change == "no parquet":
+        (begun / "kept-000000.parquet").write_bytes(b"half")
+    with ShardWriter(tmp_path / "s", 1, begun, "new" if change == "made of something else" else "old") as writer:
+        assert writer.notes == [] and list(begun.iterdir()) == []
+        writer.add({"clip_id": "a"}, clip(2), mesh(3))
+    assert bytes_of(tmp_path / "s") == bytes_of(store_of_one(tmp_path / "other"))
+
+
+def store_of_one(folder):
+    with ShardWriter(folder, 1) as writer:
+        writer.add({"clip_id": "a"}, clip(2), mesh(3))
+    return folder

@@ -1,7 +1,12 @@
 """The faces stage on rendered media, and the processes it spreads over."""
 
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +17,8 @@ from pipelines.ingest import ingest
 from tests.pipelines.small_world import FRAMES, SIZE, demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
-from workspace.manifest import read_manifest
+from workspace.manifest import read_manifest, write_manifest
+from workspace.pool import ordered_map
 from workspace.settings import FaceSettings, IdentityRule, SourceSettings
 
 
@@ -35,6 +41,62 @@ def test_the_number_of_processes_changes_no_byte(workspace_copy: Path, sample_wo
     one, other = (sorted((root / "data" / "faces" / "w1").iterdir()) for root in (workspace_copy, sample_workspace))
     assert [path.name for path in one] == [path.name for path in other]
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+
+
+def test_a_batch_whose_process_was_killed_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    workspace_copy: Path, sample_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A data set of a hundred thousand videos takes a day: it began anew after each Ctrl-C."""
+    one_by_one = (
+        "import sys; from pathlib import Path; from pipelines import faces; faces.KEEP_SECONDS = 0; from tests.pipelines.small_world import demo_settings"
+    )
+    work = f"{one_by_one}; faces.run(Path(sys.argv[1]), demo_settings({{'faces': {{'workers': 1}}}}), 'w1')"
+    begun = workspace_copy / faces.UNFINISHED / "w1"
+    with subprocess.Popen([sys.executable, "-c", work, workspace_copy], stderr=subprocess.DEVNULL) as process:
+        while not (begun / "kept-000003.parquet").exists():
+            assert process.poll() is None, "it ended, or failed, before four files were kept"
+            time.sleep(0.01)
+        process.kill()
+    files = len(list(begun.glob("kept-*.parquet")))
+    handed_out = _handed_out(monkeypatch)
+    report = faces.run(workspace_copy, demo_settings(), "w1")
+    assert handed_out == [18 - files] and not begun.exists() and report == read_json(sample_workspace / "data" / "faces" / "w1" / "report.json")
+    assert "18/18" in capsys.readouterr().err
+    one, other = ({path.name: path.read_bytes() for path in (root / "data" / "faces" / "w1").iterdir()} for root in (workspace_copy, sample_workspace))
+    assert one == other
+
+
+def _handed_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files each later run gives its processes, as these begin."""
+    numbers: list[int] = []
+
+    def counting(function: Any, jobs: Sequence[Any], *more: Any) -> Any:
+        numbers.append(len(jobs))
+        return ordered_map(function, jobs, *more)
+
+    monkeypatch.setattr(faces, "ordered_map", counting)
+    return numbers
+
+
+@pytest.mark.parametrize("change", ["settings", "labels"])
+def test_what_was_cut_by_other_settings_or_under_other_labels_is_not_gone_on_from(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    def stops(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(faces, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(faces, "Progress", lambda *_, **__: stops)
+    with pytest.raises(KeyboardInterrupt):
+        faces.run(workspace_copy, demo_settings(), "w1")
+    monkeypatch.undo()
+    assert len(list((workspace_copy / faces.UNFINISHED / "w1").glob("kept-*.parquet"))) == 1
+    settings = demo_settings({"faces": {"min_score": 0.45}} if change == "settings" else {})
+    if change == "labels":
+        table = read_manifest(folder := workspace_copy / "data" / "raw" / "w1")
+        write_manifest(table.assign(source="elsewhere"), folder)
+    handed_out = _handed_out(monkeypatch)
+    faces.run(workspace_copy, settings, "w1")
+    index = read_index(workspace_copy / "data" / "faces" / "w1")
+    assert handed_out == [18] and index["sample_id"].nunique() == 18 and ("elsewhere" in set(index["source"])) == (change == "labels")
 
 
 def test_a_sample_without_a_clip_has_its_reason_in_the_report(tmp_path: Path, sample_media: Path) -> None:
