@@ -107,6 +107,8 @@ def _log_datasets(client: Any, run_id: str, root: Path) -> None:
     for split, context in (("train", "training"), ("validation", "validation"), ("holdout", "evaluation")):
         path = root / "data" / "sets" / f"{split}.parquet"
         table = pd.read_parquet(path, columns=shown).astype({"frames": "float64"})
+        if table.empty:  # MLflow has no digest of nothing: the cycle could not have been closed
+            continue
         with warnings.catch_warnings():  # a path may be read as two kinds of local source; both are the same file
             warnings.simplefilter("ignore", UserWarning)
             dataset = mlflow.data.from_pandas(table, source=str(path), name=f"{split} clips", targets="label")

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -338,6 +339,20 @@ def test_a_cycle_whose_publishing_was_killed_is_shown_whole_though_the_doctor_ha
         assert (run.info.status, run.data.tags["vigil.outcome"], run.data.metrics["auc"]) == ("FINISHED", "promoted", 0.9)
         assert client.get_run(left).info.lifecycle_stage == "deleted"
         assert len(client.search_model_versions("name = 'detector'")) == 1
+
+
+def test_a_cycle_with_nobody_in_the_holdout_is_shown_and_can_be_closed(world):
+    """A first week of ten people has nobody there in a third of all cases: it ended in `The model registry did not answer`, and no later week began."""
+    root, settings = world
+    add_model(root, ONE)
+    rows = pd.DataFrame({name: ["a", "b"] for name in ("clip_id", "label", "generator", "identity", "source", "origin")} | {"frames": [5, 5]})
+    for side, number in (("train", 2), ("validation", 1), ("holdout", 0)):
+        (root / "data" / "sets").mkdir(parents=True, exist_ok=True)
+        rows.head(number).to_parquet(root / "data" / "sets" / f"{side}.parquet")
+    shown = publish.publish_cycle(root, settings, Cycle(cycle=ONE, seed=1, batches=("b",), judged=("b",)), "held")
+    with registry.open_registry(root, settings) as client:
+        run = client.get_run(shown)
+        assert run.info.status == "FINISHED" and {one.dataset.name for one in run.inputs.dataset_inputs} == {"train clips", "validation clips"}
 
 
 def test_an_unknown_alias_is_a_mistake_of_the_caller(world):
