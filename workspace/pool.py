@@ -16,19 +16,22 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import TypeVar
 
+from workspace.errors import SettingsError
 from workspace.processes import deaf_to
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+WORKERS = "VIGIL_WORKERS"
 AHEAD = 3  # jobs handed out a process: keeps them busy without filling memory with results
 
 
 def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, crashed: Callable[[Job], Result]) -> Iterator[Result]:
     """`function` of every job, in order. `workers` processes, 0 means one a core; `crashed` makes the result of a job that killed two.
 
+    What VIGIL_WORKERS in the environment says of this machine comes first; raises SettingsError where that is no number of processes.
     `function` is a top-level one; what it raises is raised here.
     """
-    count = min(workers or os.cpu_count() or 1, len(jobs))
+    count = min(_of_this_machine() or workers or os.cpu_count() or 1, len(jobs))
     if not count:
         return
     pool = _pool(count)
@@ -57,6 +60,16 @@ def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
             yield result
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _of_this_machine() -> int:
+    said = os.environ.get(WORKERS, "").strip()
+    if not said:
+        return 0
+    if not (said.isascii() and said.isdigit() and int(said)):
+        step = f"Set it to 1 or more, or unset it: faces.workers of params.yaml then says how many, 0 one a core ({os.cpu_count()} here)."
+        raise SettingsError(f"{WORKERS} is {said!r}. Nothing was begun.", why="it says how many processes share the work on this machine", next_step=step)
+    return int(said)
 
 
 def _alone(function: Callable[[Job], Result], job: Job, crashed: Callable[[Job], Result]) -> Result:

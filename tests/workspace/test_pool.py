@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workspace.pool_jobs import square_or_die, unchanged
+from tests.workspace.pool_jobs import process_id, square_or_die, unchanged
+from workspace.errors import SettingsError
 from workspace.pool import ordered_map
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,3 +87,13 @@ def _end_and_wait_for_children(parent: "subprocess.Popen[bytes]", number: signal
     assert len(children) >= 2
     parent.send_signal(number)
     wait_until_gone(children)
+
+
+def test_a_machine_says_how_many_processes_it_has_for_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In params.yaml, which travels, another number would have all faces cut anew."""
+    monkeypatch.setenv("VIGIL_WORKERS", "1")
+    assert len(set(ordered_map(process_id, range(6), 2, str))) == 1
+    for wrong in ("0", "-1", "many", "1.5"):
+        monkeypatch.setenv("VIGIL_WORKERS", wrong)
+        with pytest.raises(SettingsError, match=f"VIGIL_WORKERS is '{wrong}'"):
+            next(ordered_map(process_id, range(6), 2, str))

@@ -38,7 +38,10 @@ class FaceSettings(Block):
     max_gap_frames: NotNegative = Field(2, description="A longer gap in a track ends its clip.")
     max_tracks: Positive = Field(5, description="People followed in one video; the largest faces first.")
     max_detect_px: Positive = Field(512, description="Frames are shrunk to this longest side before detection.")
-    workers: NotNegative = Field(0, description="Processes of the `faces` stage; 0 means one a core.")
+    workers: NotNegative = Field(
+        0,
+        description="Processes that compare, cut and forge; 0 means one a core. Another number cuts all faces anew, VIGIL_WORKERS=4 in the environment does not.",
+    )
 
 
 class PluginSettings(Block):
