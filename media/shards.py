@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workspace.errors import DataError, MediaError
@@ -48,6 +49,7 @@ CLIP_SCHEMA = pa.schema(
 )  # fmt: skip
 CLIP_COLUMNS: list[str] = CLIP_SCHEMA.names
 MISSING: dict[pa.DataType, Any] = {TEXT: "", WHOLE: 0, NUMBER: float("nan"), BINARY: b""}
+ROWS_A_GROUP = 8192  # 80 MB of landmarks: who wants those of a few clips reads them group by group
 ZSTD_LEVEL = 3
 _KEPT = b"vigil"
 _SHARD_NAME = re.compile(r"^clips-\d{3,}\.tar$")
@@ -193,19 +195,39 @@ def write_index(folder: Path, rows: list[dict[str, Any]]) -> Path:
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["clip_id"])), schema=CLIP_SCHEMA)
     path = Path(folder) / INDEX_NAME
     with atomic_file(path, "wb") as handle:
-        pq.write_table(table, handle, compression="zstd")
+        pq.write_table(table, handle, row_group_size=ROWS_A_GROUP, compression="zstd")
     return path
 
 
-def read_index(folder: Path) -> "pd.DataFrame":
-    """The clips of a store, one row each, columns CLIP_COLUMNS. Raises DataError where there is no readable index."""
+def read_index(folder: Path, label: str = "") -> "pd.DataFrame":
+    """The clips of a store, one row each, columns CLIP_COLUMNS; with a `label` those alone that have it, and the others' landmarks in no memory.
+
+    Raises DataError where there is no readable index.
+    """
     path = Path(folder) / INDEX_NAME
     try:
-        return pq.read_table(path).to_pandas()
+        if not label:
+            return pq.read_table(path).to_pandas()
+        return pa.concat_tables(_groups(path, CLIP_COLUMNS, "label", [label])).to_pandas()
     except (OSError, pa.ArrowInvalid) as problem:
         raise DataError(
             f"Cannot read the clip index {path}.", why=str(problem), next_step="Run `vigil retrain` to make it again, or fetch it with `dvc pull`."
         ) from problem
+
+
+def landmarks_of(folder: Path, clip_ids: Sequence[str]) -> dict[str, bytes]:
+    """The landmarks of these clips as a row holds them, by clip id. Raises OSError or ArrowInvalid where there is no readable index."""
+    parts = _groups(Path(folder) / INDEX_NAME, ["clip_id", "landmarks"], "clip_id", clip_ids)
+    return {clip_id: points for part in parts for clip_id, points in zip(*(part[name].to_pylist() for name in part.column_names), strict=True)}
+
+
+def _groups(path: Path, columns: Sequence[str], where: str, values: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows with one of these values, group by group of the file: all landmarks of a large batch at once are gigabytes."""
+    index, wanted = pq.ParquetFile(path, buffer_size=1 << 20), pa.array(values, pa.string())
+    yield index.schema_arrow.empty_table().select(columns)
+    for group in range(index.num_row_groups):
+        table = index.read_row_group(group, columns=list(columns))
+        yield table.filter(pc.is_in(table[where], wanted))
 
 
 def read_clip(root: Path, row: Any, *, verify: bool = False) -> np.ndarray:

@@ -256,15 +256,14 @@ def _write_table(root: Path, path: Path, rows: Sequence[Row]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    from media.shards import CLIP_SCHEMA
+    from media.shards import CLIP_SCHEMA, landmarks_of
 
     wanted: dict[str, list[str]] = {}
     for row in rows:
         wanted.setdefault(row["store"], []).append(row["clip_id"])
     landmarks: dict[str, bytes] = {}
     for store, clip_ids in wanted.items():
-        table = pyarrow.parquet.read_table(root / store / "index.parquet", columns=["clip_id", "landmarks"], filters=[("clip_id", "in", clip_ids)])
-        landmarks |= zip(table["clip_id"].to_pylist(), table["landmarks"].to_pylist(), strict=True)
+        landmarks |= landmarks_of(root / store, clip_ids)
     text = [(name, pyarrow.string()) for name in ("store", "split", "role", "unit", "cluster")]
     schema = pyarrow.schema([*CLIP_SCHEMA, *text, *((name, pyarrow.bool_()) for name in ("new", "corrects"))])
     full = pyarrow.Table.from_pylist([{**row, "landmarks": landmarks[row["clip_id"]]} for row in rows], schema=schema)

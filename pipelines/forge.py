@@ -168,8 +168,8 @@ def real_clips(root: Path, batch: str, split: SplitSettings) -> list[dict[str, A
     duplicates = {sample["sample_id"] for sample in samples if sample["duplicate_of"]}
     kept = {sample["identity"] for sample in samples if sample["sample_id"] in _kept_before(root, batch)} - {""}
     sides = decide_sides([samples], split, kept).of_sample
-    rows = ({**row, "side": sides.get(row["sample_id"])} for row in rows_of(read_index(folder)))
-    real = (row for row in rows if row["label"] == "real" and row["side"] and row["sample_id"] not in duplicates)
+    rows = ({**row, "side": sides.get(row["sample_id"])} for row in rows_of(read_index(folder, label="real")))
+    real = (row for row in rows if row["side"] and row["sample_id"] not in duplicates)
     return [row for row in real if row["use"] == "train" or (row["use"] == "evaluate" and row["identity"])]
 
 

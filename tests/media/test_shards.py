@@ -3,12 +3,14 @@
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from media.shards import CLIP_COLUMNS, ShardWriter, read_clip, read_clip_at, read_frame, read_index, read_landmarks
+from media.shards import CLIP_COLUMNS, ShardWriter, landmarks_of, read_clip, read_clip_at, read_frame, read_index, read_landmarks
 from workspace.errors import DataError, MediaError
 
 
@@ -55,6 +57,21 @@ def test_the_index_has_every_column_and_is_sorted(tmp_path):
     assert list(index.columns) == CLIP_COLUMNS
     assert list(index.clip_id) == ["a", "b"] and list(index.frames) == [1, 3]
     assert list(index.generator) == ["", ""] and index.sharpness.isna().all()
+
+
+def test_of_a_large_index_the_rows_of_one_label_and_the_landmarks_of_some_clips_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("media.shards.ROWS_A_GROUP", 3)
+    with ShardWriter(tmp_path) as writer:
+        for k in range(10):
+            writer.add({"clip_id": f"c{k}", "label": "fake" if k % 4 else "real"}, clip(k), mesh(3, k / 16))
+    assert pq.ParquetFile(tmp_path / "index.parquet").num_row_groups == 4
+    whole = read_index(tmp_path)
+    pd.testing.assert_frame_equal(read_index(tmp_path, label="real"), whole[whole["label"] == "real"].reset_index(drop=True))
+    assert list(read_index(tmp_path, label="none").columns) == CLIP_COLUMNS and read_index(tmp_path, label="none").empty
+    some = ["c7", "c0", "c5", "nobody's"]
+    assert landmarks_of(tmp_path, some) == {row["clip_id"]: row["landmarks"] for row in whole.to_dict("records") if row["clip_id"] in some}
+    with pytest.raises(DataError, match="index"):
+        read_index(tmp_path / "nowhere", label="real")
 
 
 def test_a_row_with_a_store_is_read_from_the_workspace_root(tmp_path):

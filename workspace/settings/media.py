@@ -40,7 +40,7 @@ class FaceSettings(Block):
     max_detect_px: Positive = Field(512, description="Frames are shrunk to this longest side before detection.")
     workers: NotNegative = Field(
         0,
-        description="Processes that compare, cut and forge; 0 means one a core. Another number cuts all faces anew, VIGIL_WORKERS=4 in the environment does not.",
+        description="Processes that compare, cut and forge; 0: one a core. Another number cuts all faces anew; VIGIL_WORKERS=4 in the environment does not.",
     )
 
 
