@@ -19,7 +19,8 @@ from feedback.database import Database, new_id, now
 from feedback.database import exists as has_database
 from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of, use_of
 from feedback.quality import quality
-from feedback.tables import CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
+from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
+from workspace.for_review import NOT_ASKED
 from workspace.manifest import composed
 from workspace.settings import FeedbackSettings, Settings
 
@@ -70,7 +71,8 @@ class Cases:
 
         `reason` is uncertain, novel, disputed, audit, unlabelled or conflict (`said`: what contradicts each other). A dispute of an
         open case becomes its reason; one that was opened before its file was scored gets the scores; an erased case of the same file is opened anew.
-        Without a reason none is opened: '' where there is none to join.
+        One that was put aside because no batch asks any more is taken up again for an upload that asks. Without a reason none is opened: '' where
+        there is none to join.
         """
         known = connection.execute(select(CASES).where(CASES.c.sha256 == detection["sha256"])).mappings().one_or_none()
         measured = {
@@ -87,6 +89,10 @@ class Cases:
             if reason == "disputed" and known["state"] == "open" and known["reason"] != "disputed":
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason="disputed"))
                 audit.append(connection, "system:cases", "case.dispute", f"case:{known['id']}", {"detection": detection["id"]})
+            if reason and known["state"] == "quarantined" and known["why"] in NOT_ASKED and not detection["source"].startswith(BROUGHT):
+                asks = {"reason": reason, "said": list(said), **{name: value for name, value in measured.items() if value is not None}}
+                connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(**asks))
+                self.take_up(connection, {**known, **asks}, "system:cases", {"detection": detection["id"], "reason": reason})
             return str(known["id"])
         if not reason:
             return ""
@@ -254,7 +260,7 @@ class Cases:
                 self.take_up(connection, case, actor.who)
             return self._get(connection, case_id)
 
-    def take_up(self, connection: Connection, case: Mapping[str, Any], who: str) -> None:
+    def take_up(self, connection: Connection, case: Mapping[str, Any], who: str, told: Mapping[str, Any] | None = None) -> None:
         """End the quarantine of a case in this transaction, as `release` says."""
         again = {"state": "open", "label": "", "identity": "", "decided_at": ""}
         if case["label"] and self._media_gone(connection, case["sha256"]):
@@ -262,7 +268,7 @@ class Cases:
         else:
             self._can_be_seen(connection, case["sha256"])
         connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(**again, why=""))
-        audit.append(connection, who, "case.release", f"case:{case['id']}")
+        audit.append(connection, who, "case.release", f"case:{case['id']}", told)
         self._settle(connection, {**case, **again})
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any] | None:

@@ -314,13 +314,13 @@ class Detections:
             before = answer.get("dispute")
             if before and {name: before[name] for name in said} == said:
                 return row
+            answer["dispute"] = {**said, "at": now()}
+            case_id = self.cases.open_for(connection, row, answer, "disputed")  # first: it takes up a case that no person put aside
             state, label = self.cases.standing_of(connection, actor, row["sha256"])
             if state in ASKED_BEFORE:
                 raise ValueError(ASKED_BEFORE[state].format(label=SAW.get(label, "")))
             if before:
                 raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
-            answer["dispute"] = {**said, "at": now()}
-            case_id = self.cases.open_for(connection, row, answer, "disputed")
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))
             audit.append(connection, actor.who, "detection.dispute", f"detection:{detection_id}", {"claim": claim, "case": case_id})
             return _one(connection, detection_id) or {}
