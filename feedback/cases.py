@@ -5,6 +5,7 @@ A case opens inside the transaction of the verdict that asked for it. Each answe
 reviewers who answer at the same moment are therefore one after the other, in SQLite and PostgreSQL alike.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -33,6 +34,7 @@ MOST_REVIEWS = 3
 LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to each costs their square
 REMEMBERED = 50  # a reviewer's last answers, from which the next case should differ
 LONGEST_TEXT = 2000
+IDENTITY = r"^[^\x00-\x1f\x7f]*$"  # a name that is one cell of a table
 SHOWN = ("number", "id", "created_at", "state", "reason", "kind", "sha256", "bytes", "p_fake", "novelty", "uncertainty", "model_sha256", "label", "identity",
          "decided_at", "owner_id", "gold", "why", "said")  # fmt: skip
 
@@ -189,10 +191,13 @@ class Cases:
     def review(self, actor: Actor, case_id: str, label: str, note: str = "", identity: str = "", seconds: float | None = None) -> dict[str, Any] | None:
         """Record what a person saw; the answer that settles the case also hands its label over. None for an unknown case.
 
-        Raises AlreadyReviewed for a second answer, NotReviewable for one's own upload or a case that takes no answers, ValueError for another label.
+        Raises AlreadyReviewed for a second answer, NotReviewable for one's own upload or a case that takes no answers, ValueError for another label, or a name
+        with control characters.
         """
         if label not in LABELS:
             raise ValueError(f"A label is {', '.join(LABELS)}; not {label!r}.")
+        if not re.fullmatch(IDENTITY, identity.strip()):
+            raise ValueError("A name of who is in the file has no line breaks nor other control characters.")
         if seconds is not None and not 0 <= seconds < 1e6:
             seconds = None  # a clock that was set meanwhile
         with self.database.write() as connection:

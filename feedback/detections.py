@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from feedback import audit
 from feedback.access import Actor
 from feedback.cases import SAW
-from feedback.database import Database, moment_of, new_id, now
+from feedback.database import NUL, Database, moment_of, new_id, now
 from feedback.keep import UNSURE, MediaStore, StoreSilent, one_of_many
 from feedback.retention import Retention
 from feedback.sealing import seal
@@ -301,6 +301,8 @@ class Detections:
         """
         if claim not in CLAIMS:
             raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
+        if "\0" in note:  # it is kept as JSON, which takes one, and PostgreSQL then reads nothing of that answer any more
+            raise ValueError(NUL)
         with self.database.write() as connection:
             row = _one(connection, detection_id)
             if row is None or row["state"] != "done" or row["verdict"] == "":
