@@ -5,6 +5,7 @@ A case opens inside the transaction of the verdict that asked for it. Each answe
 reviewers who answer at the same moment are therefore one after the other, in SQLite and PostgreSQL alike.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -19,7 +20,8 @@ from feedback.database import Database, new_id, now
 from feedback.database import exists as has_database
 from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of, use_of
 from feedback.quality import quality
-from feedback.tables import CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
+from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
+from workspace.for_review import NOT_ASKED
 from workspace.manifest import composed
 from workspace.settings import FeedbackSettings, Settings
 
@@ -32,6 +34,7 @@ MOST_REVIEWS = 3
 LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to each costs their square
 REMEMBERED = 50  # a reviewer's last answers, from which the next case should differ
 LONGEST_TEXT = 2000
+IDENTITY = r"^[^\x00-\x1f\x7f]*$"  # a name that is one cell of a table
 SHOWN = ("number", "id", "created_at", "state", "reason", "kind", "sha256", "bytes", "p_fake", "novelty", "uncertainty", "model_sha256", "label", "identity",
          "decided_at", "owner_id", "gold", "why", "said")  # fmt: skip
 
@@ -70,7 +73,8 @@ class Cases:
 
         `reason` is uncertain, novel, disputed, audit, unlabelled or conflict (`said`: what contradicts each other). A dispute of an
         open case becomes its reason; one that was opened before its file was scored gets the scores; an erased case of the same file is opened anew.
-        Without a reason none is opened: '' where there is none to join.
+        One that was put aside because no batch asks any more is taken up again for an upload that asks. Without a reason none is opened: '' where
+        there is none to join.
         """
         known = connection.execute(select(CASES).where(CASES.c.sha256 == detection["sha256"])).mappings().one_or_none()
         measured = {
@@ -87,6 +91,10 @@ class Cases:
             if reason == "disputed" and known["state"] == "open" and known["reason"] != "disputed":
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason="disputed"))
                 audit.append(connection, "system:cases", "case.dispute", f"case:{known['id']}", {"detection": detection["id"]})
+            if reason and known["state"] == "quarantined" and known["why"] in NOT_ASKED and not detection["source"].startswith(BROUGHT):
+                asks = {"reason": reason, "said": list(said), **{name: value for name, value in measured.items() if value is not None}}
+                connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(**asks))
+                self.take_up(connection, {**known, **asks}, "system:cases", {"detection": detection["id"], "reason": reason})
             return str(known["id"])
         if not reason:
             return ""
@@ -183,10 +191,13 @@ class Cases:
     def review(self, actor: Actor, case_id: str, label: str, note: str = "", identity: str = "", seconds: float | None = None) -> dict[str, Any] | None:
         """Record what a person saw; the answer that settles the case also hands its label over. None for an unknown case.
 
-        Raises AlreadyReviewed for a second answer, NotReviewable for one's own upload or a case that takes no answers, ValueError for another label.
+        Raises AlreadyReviewed for a second answer, NotReviewable for one's own upload or a case that takes no answers, ValueError for another label, or a name
+        with control characters.
         """
         if label not in LABELS:
             raise ValueError(f"A label is {', '.join(LABELS)}; not {label!r}.")
+        if not re.fullmatch(IDENTITY, identity.strip()):
+            raise ValueError("A name of who is in the file has no line breaks nor other control characters.")
         if seconds is not None and not 0 <= seconds < 1e6:
             seconds = None  # a clock that was set meanwhile
         with self.database.write() as connection:
@@ -254,7 +265,7 @@ class Cases:
                 self.take_up(connection, case, actor.who)
             return self._get(connection, case_id)
 
-    def take_up(self, connection: Connection, case: Mapping[str, Any], who: str) -> None:
+    def take_up(self, connection: Connection, case: Mapping[str, Any], who: str, told: Mapping[str, Any] | None = None) -> None:
         """End the quarantine of a case in this transaction, as `release` says."""
         again = {"state": "open", "label": "", "identity": "", "decided_at": ""}
         if case["label"] and self._media_gone(connection, case["sha256"]):
@@ -262,7 +273,7 @@ class Cases:
         else:
             self._can_be_seen(connection, case["sha256"])
         connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(**again, why=""))
-        audit.append(connection, who, "case.release", f"case:{case['id']}")
+        audit.append(connection, who, "case.release", f"case:{case['id']}", told)
         self._settle(connection, {**case, **again})
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any] | None:

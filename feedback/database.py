@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
@@ -35,6 +35,7 @@ DATABASE = Path("feedback.db")
 URL_VARIABLE = "VIGIL_DATABASE_URL"
 BUSY_SECONDS = 30
 RESTORE = "Stop the service, and restore the database from a backup: `vigil doctor` and `vigil audit verify` say whether that is whole."
+NUL = "There is a NUL in this text: leave it out. Nothing was changed."
 NO_TABLES = "none"  # the schema of a database in which nothing was ever made
 ID = r"[0-9a-f]{32}"  # what new_id makes
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -321,4 +322,13 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _engine(url: str) -> Engine:
-    return (sqlite if url.startswith("sqlite") else postgresql).open_engine(url, BUSY_SECONDS)
+    """Takes no text that holds a NUL: PostgreSQL keeps none, and SQLite would. Who gives one is told by a ValueError, whichever way it came."""
+    engine = (sqlite if url.startswith("sqlite") else postgresql).open_engine(url, BUSY_SECONDS)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def refuse_nul(_connection: Any, _cursor: Any, _statement: Any, parameters: Any, _context: Any, many: bool) -> None:
+        for row in parameters if many else (parameters,):
+            if any(isinstance(value, str) and "\0" in value for value in (row.values() if isinstance(row, dict) else row)):
+                raise ValueError(NUL)
+
+    return engine

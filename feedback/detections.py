@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from feedback import audit
 from feedback.access import Actor
 from feedback.cases import SAW
-from feedback.database import Database, moment_of, new_id, now
+from feedback.database import NUL, Database, moment_of, new_id, now
 from feedback.keep import UNSURE, MediaStore, StoreSilent, one_of_many
 from feedback.retention import Retention
 from feedback.sealing import seal
@@ -301,6 +301,8 @@ class Detections:
         """
         if claim not in CLAIMS:
             raise ValueError(f"What it truly is: real or fake; not {claim!r}.")
+        if "\0" in note:  # it is kept as JSON, which takes one, and PostgreSQL then reads nothing of that answer any more
+            raise ValueError(NUL)
         with self.database.write() as connection:
             row = _one(connection, detection_id)
             if row is None or row["state"] != "done" or row["verdict"] == "":
@@ -314,13 +316,13 @@ class Detections:
             before = answer.get("dispute")
             if before and {name: before[name] for name in said} == said:
                 return row
+            answer["dispute"] = {**said, "at": now()}
+            case_id = self.cases.open_for(connection, row, answer, "disputed")  # first: it takes up a case that no person put aside
             state, label = self.cases.standing_of(connection, actor, row["sha256"])
             if state in ASKED_BEFORE:
                 raise ValueError(ASKED_BEFORE[state].format(label=SAW.get(label, "")))
             if before:
                 raise ValueError("It is disputed already, and people are asked to look. What was said first stands.")
-            answer["dispute"] = {**said, "at": now()}
-            case_id = self.cases.open_for(connection, row, answer, "disputed")
             connection.execute(update(DETECTIONS).where(DETECTIONS.c.id == detection_id).values(case_id=case_id, answer=answer))
             audit.append(connection, actor.who, "detection.dispute", f"detection:{detection_id}", {"claim": claim, "case": case_id})
             return _one(connection, detection_id) or {}

@@ -33,7 +33,7 @@ def open_engine(url: str, busy_seconds: int) -> Engine:
     longest = max(int(busy_seconds * 1000), 1)  # milliseconds; 0 would be for ever
     impatient = _impatient(longest / 1000)
     pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 8, "max_overflow": 8, "pool_timeout": busy_seconds * FOR_A_CONNECTION}
-    engine = create_engine(url, connect_args=_connecting(url, longest), **pool)
+    engine = create_engine(url, hide_parameters=True, connect_args=_connecting(url, longest), **pool)  # as SQLite's: names and notes belong in no log
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, words: Any, more: Any) -> Any:

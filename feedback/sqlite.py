@@ -26,7 +26,8 @@ def open_engine(url: str, busy_seconds: int) -> Engine:
         with suppress(OSError):  # SQLite says what is wrong in its own words
             path.touch(mode=0o600)  # accounts are for nobody else on this machine; the files that SQLite puts beside it follow
     # as many connections as there are threads: those that wait to write keep theirs, and who only reads must not wait for one
-    engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False}, max_overflow=-1)
+    # what people are called and wrote belongs in no log: hide_parameters
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_seconds, "check_same_thread": False}, max_overflow=-1)
     first = threading.Lock()
 
     @event.listens_for(engine, "connect")

@@ -131,10 +131,11 @@ def read_holder(lock: Path) -> Holder | None:
         return None
     try:
         process = psutil.Process(holder.pid)
-        alive = abs(process.create_time() - holder.create_time) < 5 and process.status() != psutil.STATUS_ZOMBIE
+        same, lives = abs(process.create_time() - holder.create_time) < 5, process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
-    return holder if alive else None
+    # create_time moves with the wall clock, which may have been set since; of a number that is used anew the lock is free
+    return holder if lives and (same or not _is_free(lock)) else None
 
 
 def _is_free(lock: Path) -> bool:

@@ -6,6 +6,7 @@ import orjson
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from feedback.cases import IDENTITY
 from feedback.wording import LABEL_MAP
 from workspace import choices
 
@@ -247,7 +248,7 @@ class Review(Asked):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, json_schema_extra={"examples": [{"label": "fake", "note": "the teeth flicker"}]})
     label: Literal["real", "fake", "unsure"]
     note: str = Field("", max_length=2000)
-    identity: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+    identity: str = Field("", max_length=200, pattern=IDENTITY)
     seconds: float | None = Field(None, ge=0, le=86400, description="From seeing the case to the answer.")
 
 

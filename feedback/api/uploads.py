@@ -30,6 +30,8 @@ FORM_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields arou
 DRAIN_BYTES = 64 << 20  # read and thrown away after a refusal, so that an ordinary client sees the 413 and not a reset connection
 IDLE_SECONDS, GRACE_SECONDS, SLOWEST_BYTES_A_SECOND = 30.0, 60.0, 1000  # a sender that trickles holds a connection and a file
 OTHERS_TOLD = 5
+HEAD_BYTES = 4096  # around a part: its boundary and headers
+PIECE_BYTES = 16 << 10  # parsed before what was found is looked at
 LONGEST_BOUNDARY = 70
 FIELDS, LONGEST_FIELD = ("policy", "mode"), 64
 GIVE_ONCE = "Give it once, in the address or in the body."
@@ -58,7 +60,8 @@ async def received(request: Request, media: MediaStore, max_bytes: int, most_fil
     """The parts called `file` of a multipart request, under `.vigil/uploads` until the block ends, and the fields in FIELDS.
 
     Raises Problem: 413 above `max_bytes` a file (at once when Content-Length says so, else when the byte arrives), 415 for
-    another content type, 400 for a broken body, 422 for no file, too many files, an empty file or another part.
+    another content type, 400 for a broken body, 422 for no file, too many files, an empty file or another part. A form that is wrong
+    already is parsed no further: ten megabytes of empty parts, of nine bytes each, once held the event loop for four seconds.
     """
     body = _Body(request)
     try:
@@ -103,16 +106,18 @@ class _Form:
 
     def __init__(self, boundary: bytes, media: MediaStore, max_bytes: int, most_files: int) -> None:
         self.media, self.max_bytes, self.most_files = media, max_bytes, most_files
+        self.most_parts = most_files + len(FIELDS) + OTHERS_TOLD
         self.parts: list[_Part] = []
         self.fields: dict[str, str] = {}
         self.files = 0
-        self.other_parts = 0
         self.others: list[str] = []
         self.ended = False
         self._part: _Part | None = None
         self._field = ""
         self._content = b""
         self._header, self._value, self._disposition = b"", b"", b""
+        self._line, self._lines, self._tail = b"\r\n--" + boundary, 0, b""
+        self._around = 0
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._part_begin,
             "on_part_end": self._part_end,
@@ -124,6 +129,30 @@ class _Form:
             "on_end": self._end,
         }
         self.parser = MultipartParser(boundary, callbacks)
+
+    def write(self, chunk: bytes) -> None:
+        """Parse what has come. Raises Problem as soon as the form is wrong, however much of it is still to come, FormParserError for a broken one.
+
+        The parser reads content at once and byte by byte what is or looks like a boundary; so of that there may be as much as a form needs.
+        """
+        for at in range(0, len(chunk), PIECE_BYTES):
+            piece = chunk[at : at + PIECE_BYTES]
+            self._around += len(piece)
+            self.parser.write(piece)
+            seen = self._tail + piece
+            self._lines, self._tail = self._lines + seen.count(self._line), seen[1 - len(self._line) :]
+            if self._lines > self.most_parts + 1 or self._around > self.most_parts * HEAD_BYTES:
+                raise FormParserError("too much of it is boundaries, or stands around its parts")
+
+    def check(self) -> None:
+        """Raise Problem for a form of other parts than those that were asked for."""
+        if 1 <= self.files <= self.most_files and not self.others:
+            return
+        extra = f", and other parts: {', '.join(self.others)}" if self.others else ""
+        wanted, how = ("exactly one file", _HOW) if self.most_files == 1 else (f"1 to {self.most_files} files", _HOW_MANY)
+        found = self.files if self.files <= self.most_files else f"more than {self.most_files}"
+        what = f"Expected {wanted}, each in a part called `file`; found {found}{extra}."
+        raise Problem(422, what, next_step=how, close=not self.ended)
 
     def close(self) -> None:
         """Close what a broken-off request left open."""
@@ -156,20 +185,22 @@ class _Form:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name == "file" and b"filename" in options:
             self.files += 1
-            if self.files <= self.most_files:
-                descriptor, path = self.media.new_part()
-                self._part = _Part(path, os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
-                self.parts.append(self._part)
+            if self.files > self.most_files:
+                self.check()
+            descriptor, path = self.media.new_part()
+            self._part = _Part(path, os.fdopen(descriptor, "wb"), options[b"filename"].decode("utf-8", "replace"))
+            self.parts.append(self._part)
         elif name in FIELDS:
             if name in self.fields:
                 raise Problem(422, f"{name} is given twice in the form.", next_step=GIVE_ONCE, close=True)
             self._field = name
         else:
-            self.other_parts += 1
-            if len(self.others) < OTHERS_TOLD:
-                self.others.append(name[:40])
+            self.others.append(name[:40])
+            if len(self.others) > OTHERS_TOLD:
+                self.check()
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
+        self._around -= end - start
         if self._field:
             if len(self._content) + end - start > LONGEST_FIELD:
                 raise Problem(422, f"The field {self._field} is too long.", next_step=_HOW, close=True)
@@ -194,7 +225,7 @@ async def _read(body: "_Body", form: _Form, most_bytes: int) -> None:
             read += len(chunk)
             if read > most_bytes:
                 raise _too_large(form.max_bytes)
-            form.parser.write(chunk)
+            form.write(chunk)
         form.parser.finalize()
     except FormParserError as problem:
         await body.drain()
@@ -204,11 +235,7 @@ async def _read(body: "_Body", form: _Form, most_bytes: int) -> None:
         raise
     if not form.ended:
         raise Problem(400, "The multipart body ends before its last boundary.", next_step="Send it again.")
-    if not 1 <= form.files <= form.most_files or form.other_parts:
-        extra = f", and other parts: {', '.join(form.others)}" if form.other_parts else ""
-        wanted = "exactly one file" if form.most_files == 1 else f"1 to {form.most_files} files"
-        how = _HOW if form.most_files == 1 else _HOW_MANY
-        raise Problem(422, f"Expected {wanted}, each in a part called `file`; found {form.files}{extra}.", next_step=how)
+    form.check()
 
 
 class _Body:

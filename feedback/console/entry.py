@@ -153,16 +153,17 @@ def _card(request: Request, title: str, path: str, word: str, before: dict[str, 
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a small form; a larger one has none."""
+    """The fields of a small form; a larger one has none, nor one with a NUL, which no database takes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_FORM_BYTES:
             return {}
     try:
-        return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=20))
+        given = dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=20))
     except ValueError:
         return {}
+    return {} if any("\0" in value for value in given.values()) else given
 
 
 def _ours(request: Request, given: dict[str, str]) -> bool:

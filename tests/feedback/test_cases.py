@@ -11,16 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from feedback import audit
 from feedback.access import Actor
+from feedback.accounts import Accounts
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised, unanswered
 from feedback.erasing import Erasing
 from feedback.handover import claim, export_reviewed
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of, use_of
 from feedback.retention import Retention
-from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS
+from feedback.secret import Secret
+from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS, USERS
 from tests.feedback.conftest import Make, ask
+from tests.feedback.test_gathering import gathering_of
 from tests.feedback.test_handover import rows_of
 from tests.feedback.world import JPEG, World
 from vigil.opening import open_workspace
@@ -532,3 +536,25 @@ def test_what_people_are_still_to_answer_stands_in_the_status(tmp_path: Path) ->
         assert unanswered(world.root, world.settings) == (0, "")
     finally:
         world.close()
+
+
+def test_text_that_no_database_keeps_is_refused_by_both_and_so_is_a_name_of_two_lines(world: World) -> None:
+    """The console's live connection and its log-in handed it on: SQLite took it, and from PostgreSQL came a traceback with all that was written."""
+    upload, case = world.upload(JPEG, verdict="real", p_fake=0.1)
+    for said in ({"note": "the\0 teeth"}, {"identity": "\0ana"}, {"identity": "ana\nbob"}):
+        with pytest.raises(ValueError, match=r"NUL|line breaks"):
+            world.cases.review(world.ann, case, "fake", **said)
+    accounts = Accounts(world.database, Secret(b"s" * 32), world.settings.feedback)
+    for refused_too in (
+        lambda: accounts.log_in("a\0nn", "some password"),
+        lambda: world.cases.undo(world.ann, f"\0{case}"),
+        lambda: gathering_of(world).detections.dispute(world.sender, upload, "fake", "the\0 teeth"),
+    ):
+        with pytest.raises(ValueError, match="NUL"):
+            refused_too()
+    assert world.case(case)["answers"] == 0 and world.cases.review(world.ann, case, "fake", "the teeth", " ana ") is not None
+    with pytest.raises(IntegrityError) as refused, world.database.write() as connection:
+        connection.execute(
+            USERS.insert().values(id="x", created_at="", name="Ann", email="ann@example.org", user_name="b", password_hash="a hash", role="viewer")
+        )
+    assert "a hash" not in str(refused.value), "what was written is in no log"

@@ -315,6 +315,8 @@ def test_a_form_from_elsewhere_is_refused(served: Service) -> None:
         back = answer.headers.get("location", "").startswith("/console/log-in")
         assert (back or answer.status_code == 403) and "vigil_session" not in answer.cookies
     assert "did not come from this page" in client.get("/console/log-in").text
+    answer = client.post("/console/log-in", data={**right, "user_name": "ve\0ra"})
+    assert answer.headers["location"] == "/console/log-in", "a NUL is no database's"
     mine = logged_in(served, "vera")
     mine.post("/console/log-out", data={"csrf": "wrong"})
     assert mine.get("/console/").status_code == 200, "only its own form logs out"

@@ -16,7 +16,7 @@ from feedback.api.app import create_app
 from feedback.detections import Detections
 from feedback.erasing import Erasing
 from feedback.forgetting import finish_erasures
-from feedback.gathering import Gathering
+from feedback.gathering import Gathering, put_aside
 from feedback.handover import export_reviewed, source, waiting
 from feedback.retention import Retention
 from feedback.secret import Secret, load_secret
@@ -283,6 +283,39 @@ def test_what_a_later_source_labels_is_not_asked_any_more_but_what_people_sent_o
     assert found == {ids[0]: ("quarantined", dropped), ids[2]: ("decided", ""), ids[3]: ("quarantined", labelled), ids[4]: ("open", "")}
     folder = export_reviewed(filled, settings)
     assert folder is not None and [path.stem for path in folder.glob("*.jpg")] == [ids[2]], "a person's word stands before any other"
+    world.close()
+
+
+def test_what_was_put_aside_is_asked_again_once_somebody_sends_the_file_and_the_model_is_unsure_or_it_is_disputed(
+    filled: Path, settings: Settings, faces: list[bytes]
+) -> None:
+    """It stayed aside, which no person had wanted: nobody was asked, a dispute was refused, and the media went by age."""
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    while (row := gathering.detections.claim("w")) is not None:
+        gathering.detections.finish(row["id"], "w", {"verdict": "real", "p_fake": 0.1, "threshold": 0.5, "reason": "", "kind": "image", "model_sha256": MODEL})
+    case_of = {case["sha256"]: case["id"] for case in world.cases.page("open", 0, 10)}
+    world.decide(case_of[ids[2]], "real")
+    take(filled, settings, table_of(filled.parent / "later", [(faces[3], "fake", "p3")]), "later")
+    set_batch_state(filled, "street-batch", "dropped", who="ada", why="no consent")
+    assert gathering.gather() == 0 and {case["sha256"] for case in world.cases.page("quarantined", 0, 10)} == set(ids[2:5])
+    sure = {number: world.upload(faces[number], verdict="real", reason="", p_fake=0.1)[0] for number in (2, 3)}
+    assert {case["sha256"] for case in world.cases.page("quarantined", 0, 10)} == set(ids[2:5]), "who sends it asks nothing yet"
+    assert world.upload(faces[4], p_fake=0.45)[1] == case_of[ids[4]]
+    disputed = gathering.detections.dispute(world.sender, sure[3], "fake")
+    assert (disputed["case_id"], disputed["case_state"]) == (case_of[ids[3]], "open")
+    with pytest.raises(ValueError, match="have looked at this file already, and say that it is real"):
+        gathering.detections.dispute(world.sender, sure[2], "fake")
+    assert world.upload(faces[2])[1] == case_of[ids[2]]
+    found = {case["sha256"]: (case["state"], case["reason"], case["why"], case["p_fake"], case["handover"]) for case in world.cases.page(None, 0, 10)}
+    assert found[ids[4]] == ("open", "uncertain", "", 0.45, "") and found[ids[3]] == ("open", "disputed", "", 0.1, "")
+    assert (found[ids[2]][0], found[ids[2]][4]) == ("decided", "waiting"), "what people said of it stands"
+    assert {case["sha256"] for case in world.cases.queue(world.cy)} == {ids[0], ids[3], ids[4]} and put_aside(filled, world.cases) == 0
+    assert Retention(world.database, world.media, settings.feedback).sweep("2999-01-01T00:00:00+00:00")["deleted"] == 0
+    case = world.upload(b"an engineer's doubt")[1]
+    world.cases.quarantine(world.cy, case, "a doubt")
+    assert world.upload(b"an engineer's doubt")[1] == case and world.case(case)["state"] == "quarantined", "what a person put aside stays so"
     world.close()
 
 

@@ -154,6 +154,43 @@ def test_a_body_that_is_no_upload_is_bounded_whatever_it_calls_itself(make: Make
     assert ask(app, ("POST", "/v1/keys", {"json": {"name": "n"}}), key=people["vera"][1])[0].status_code == 201
 
 
+def test_a_form_that_is_wrong_already_is_parsed_no_further(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts without number held the event loop: an account's requests of ten megabytes of them had everybody wait seconds, for any page."""
+    app, people = make()
+    begun, parsed, begin, write = [0], [0], feedback.api.uploads._Form._part_begin, feedback.api.uploads.MultipartParser.write
+
+    def count(form: Any) -> None:
+        begun[0] += 1
+        begin(form)
+
+    def weigh(parser: Any, data: bytes) -> int:
+        parsed[0] += len(data)
+        return write(parser, data)
+
+    monkeypatch.setattr(feedback.api.uploads._Form, "_part_begin", count)
+    monkeypatch.setattr(feedback.api.uploads.MultipartParser, "write", weigh)
+
+    def send(body: bytes, path: str = "/v1/detections") -> httpx.Response:
+        begun[0] = parsed[0] = 0
+        return ask(app, ("POST", f"{path}?wait=0", {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}), key=people["vera"][1])[0]
+
+    file, last = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', b"\r\n--b--\r\n"
+    for path, most in (("/v1/detections", 1), ("/v1/detections/batch", 32)):
+        wanted = "exactly one file" if most == 1 else "1 to 32 files"
+        told = is_problem(send(b"--b\r\n\r\n\r\n" * 100_000 + last, path), 422)["detail"]
+        assert told.startswith(f"Expected {wanted}, each in a part called `file`; found 0, and other parts: ") and begun[0] < 12
+        told = is_problem(send((file + b"x\r\n") * 5_000 + last, path), 422)["detail"]
+        assert told.endswith(f"found more than {most}.") and begun[0] < most + 2
+        for unit, before in ((b"\r\n--b-x", b"x"), (b"\r\n--b\rx", b"x"), (b" " * 1000, b"x\r\n--b")):  # what only looks like a boundary, and blanks behind one
+            is_problem(send(file + before + unit * (2_000_000 // len(unit)) + last, path), 400)
+            assert parsed[0] < 500_000, unit
+    others = b"".join(b'--b\r\nContent-Disposition: form-data; name="other%d"\r\n\r\nx\r\n' % number for number in range(5))
+    assert "found 1, and other parts: other0, other1, other2, other3, other4." in is_problem(send(others + file + b"x" + last), 422)["detail"]
+    assert list((app.state.service.root / ".vigil/uploads").iterdir()) == []
+    heads = (file[:-2].replace(b'"a"', b'"' + "\u957f".encode() * 255 + b'"') + b"Content-Type: video/mp4\r\n\r\n", b"\r\n")
+    assert send(b"".join(b"%b%d%b" % (heads[0], number, heads[1]) for number in range(32)) + last[2:], "/v1/detections/batch").status_code == 202
+
+
 def test_a_body_that_never_comes_is_not_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedback.api.guard, "BODY_SECONDS", 0.05)
     monkeypatch.setattr(feedback.api.uploads, "IDLE_SECONDS", 0.05)

@@ -191,6 +191,19 @@ def test_a_note_left_by_a_dead_process_is_not_believed(tmp_path, holder):
     assert lease_holder(tmp_path) is None
 
 
+def test_a_clock_that_was_set_meanwhile_makes_no_holder_dead(tmp_path, holder):
+    """When a process began is told by the wall clock: after NTP had set it, a cycle at work was said to be left unfinished, and `vigil retrain` advised."""
+    note = tmp_path / ".vigil" / "lease.json"
+    told = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(json.dumps(told | {"create_time": told["create_time"] - 60}), encoding="utf-8")
+    assert lease_holder(tmp_path).pid == holder.pid
+    with pytest.raises(LeaseHeldError, match=f"process {holder.pid} on"), lease(tmp_path, "another"):
+        pass
+    holder.kill()
+    holder.wait()
+    assert lease_holder(tmp_path) is None
+
+
 @pytest.mark.parametrize("held", [True, False])
 def test_a_note_from_another_host_counts_while_the_lock_is_held(tmp_path, holder, held):
     """A container that was killed leaves its note to the next one, which has another name: nothing was ever left behind then."""
