@@ -100,7 +100,7 @@ class Detection(_Told):
     reason: str = ""
     policy: str = ""
     mode: str = Field("", description="As it was asked for; empty: the policy's, or the one that the model was trained in.")
-    judged_mode: Literal["", choices.Mode] = Field("", description="The one that it was judged in; empty: of a verdict of before this was kept.")
+    judged_mode: Mode = Field("", description="The one that it was judged in; empty: of a verdict of before this was kept.")
     frames: int = 0
     faces: int = 0
     tracks: list[Track] = []
