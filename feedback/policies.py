@@ -11,7 +11,7 @@ from workspace.settings import FeedbackSettings, PolicySettings
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How one detection is judged. `target_fpr` is None where the model's own threshold holds; `mode` "" where the model's own does."""
+    """How one detection is judged. `target_fpr` is None where the model's own threshold holds."""
 
     threshold: float
     abstain: float
@@ -37,8 +37,8 @@ def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, thre
     hold: where the card has none, the model's own threshold is used; in another mode than its own no rate is known.
     """
     wanted = policy_settings(settings, policy)
-    judged = mode or (wanted.mode if wanted else "")
-    notes = [other_mode(own_mode, judged)] if judged not in ("", own_mode) else []
+    judged = mode or (wanted.mode if wanted else "") or own_mode
+    notes = [other_mode(own_mode, judged)] if judged != own_mode else []
     if wanted is None:
         return Bound(threshold, abstain, judged, None, "; ".join(notes))
     band, target = (abstain if wanted.abstain is None else wanted.abstain), None

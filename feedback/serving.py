@@ -104,7 +104,8 @@ class Serving:
                     self.why, self.next_step = champion.why, champion.next_step
                 return True
             self._noted(champion.note)
-            if self.current is None or champion.model_sha256 != self.current.model_sha256:
+            answering = self.current and (self.current.model_sha256, self.current.cycle)  # an import may have the starter's weights under its own card
+            if answering != (champion.model_sha256, champion.cycle):
                 self.current = await asyncio.to_thread(
                     self._load, champion.path, champion.model_sha256, champion.cycle, champion.version, champion.origin
                 )  # the one assignment that swaps; requests in flight keep the engine they hold

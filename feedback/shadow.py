@@ -86,7 +86,7 @@ async def _answer(root: Path, settings: Settings, model_dir: Path, rows: list[di
             bound = bound_of(settings.feedback, row["policy"], row["mode"], engine.card)
             try:
                 with media.local(row["sha256"]) as path:
-                    opened = (await decoders.open(path, faces_of(engine.card, bound))).extraction
+                    opened = (await decoders.open(path, faces_of(engine.card, bound.mode))).extraction
             except (DataError, ChildFailed, ChildKilled) as problem:  # erased meanwhile, or a limit of the machine: no word about the model
                 found.append(_replayed(row, "", None, str(problem).partition("\n")[0]))
                 continue

@@ -1,10 +1,9 @@
 """`vigil upgrade`: the workspace's files and its feedback database together, under the lease."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from workspace.lease import lease, serving_alone
-from workspace.upgrade import Upgrade, apply_upgrade, plan_upgrade, uncommitted
+from workspace.upgrade import Upgrade, apply_upgrade, plan_upgrade, uncommitted, with_database
 
 
 def upgrade_workspace(root: Path, dry_run: bool) -> Upgrade:
@@ -35,4 +34,4 @@ def _whole_plan(root: Path) -> Upgrade:
     plan = plan_upgrade(root)
     if not (behind := schema_behind(root, plan.settings)):
         return plan
-    return replace(plan, changes={**plan.changes, "feedback.db": [f"schema {behind[0]} -> {behind[1]}"]}, database=file_of(root, plan.settings))
+    return with_database(root, plan, [f"schema {behind[0]} -> {behind[1]}"], file_of(root, plan.settings))

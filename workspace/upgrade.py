@@ -2,14 +2,15 @@
 
 The user's values stay. Keys that params.yaml lacks take the value that a new workspace of the same profile has; stage numbers and
 dvc.yaml are the program's own; cycle.yaml gets the keys that came since. The state before is committed and tagged, the feedback
-database copied, and the format is written last: a killed upgrade is simply run again.
+database copied, each under a name of its own, and the format is written last: a killed upgrade is simply run again.
 """
 
 import copy
 import io
 import sqlite3
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class Upgrade:
     settings: Settings
     changes: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    tag: str = ""  # of the state before, where the format changes
     database: Path | None = None  # the file of a feedback database that changes, which is copied first; a PostgreSQL has none
+    copy: Path | None = None  # where to, from the workspace on
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for --json."""
@@ -65,7 +68,30 @@ def plan_upgrade(root: Path) -> Upgrade:
         changes["cycle.yaml"], texts["cycle.yaml"] = [f"{name} is new" for name in found[1]], found[0]
     if said:
         changes["params.yaml"], texts["params.yaml"] = said, params  # last: it holds the format
-    return Upgrade(before, FORMAT, settings, changes, texts)
+    return Upgrade(before, FORMAT, settings, changes, texts, _tag(root) if before < FORMAT else "")
+
+
+def with_database(root: Path, plan: Upgrade, changes: list[str], file: Path | None) -> Upgrade:
+    """The plan and what changes in the feedback database, which is `file` where it is one: its copy gets a name that no earlier one has."""
+    names = (BACKUP / f"format-{plan.before}" / f"{name}.db" for name in _numbered("feedback"))
+    copied = next(name for name in names if not (root / name).exists()) if file else None
+    return replace(plan, changes={**plan.changes, "feedback.db": changes}, database=file, copy=copied)
+
+
+def _tag(root: Path) -> str:
+    """The tag of the state before: a new one, or that of an upgrade which was killed, since when nothing was committed."""
+    from workspace.revisions import git
+
+    head = git(root, "rev-parse", "HEAD", check=False)
+    names = _numbered(f"vigil/before-format-{FORMAT}")
+    return next(name for name in names if git(root, "rev-parse", "-q", "--verify", f"refs/tags/{name}^{{commit}}", check=False) in ("", head))
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """`name`, `name`-2, `name`-3, ..."""
+    yield name
+    for number in count(2):
+        yield f"{name}-{number}"
 
 
 def upgraded_params(text: str) -> tuple[str, Settings, list[str]]:
@@ -136,9 +162,8 @@ def apply_upgrade(root: Path, plan: Upgrade, migrate: Callable[[], None]) -> Non
     """Carry out `plan`; `migrate` brings the feedback database up to date. The lease must be held. Safe to repeat after a kill at any point."""
     from workspace.repository import commit, has_tag
 
-    tag = f"vigil/before-format-{plan.after}"
-    if plan.before < plan.after and not has_tag(root, tag):
-        commit(root, f"Before the upgrade to format {plan.after}", tag)
+    if plan.tag and not has_tag(root, plan.tag):
+        commit(root, f"Before the upgrade to format {plan.after}", plan.tag)
     keep_database(root, plan)
     migrate()
     for name in sorted(plan.texts, key=lambda one: one == "params.yaml"):
@@ -164,11 +189,11 @@ def uncommitted(root: Path) -> bool:
     return format_of(root / "params.yaml") == FORMAT and bool(text) and (int(found[1]) if found else 1) < FORMAT
 
 
-def keep_database(root: Path, plan: Upgrade) -> Path | None:
-    """Copy the file of the feedback database as it is before the upgrade, once a format; None where there is none or it stays as it is."""
-    source, kept = plan.database, root / BACKUP / f"format-{plan.before}" / "feedback.db"
-    if source is None or kept.exists():
-        return None
+def keep_database(root: Path, plan: Upgrade) -> None:
+    """Copy the file of the feedback database as it is before the upgrade, where it changes. One that was killed after its copy makes another."""
+    if plan.database is None or plan.copy is None:
+        return
+    source, kept = plan.database, root / plan.copy
     private_folder(root / BACKUP)  # accounts are in it
     kept.parent.mkdir(exist_ok=True)
     fresh = kept.with_suffix(".new")
@@ -181,7 +206,7 @@ def keep_database(root: Path, plan: Upgrade) -> Path | None:
         old.close()
     except sqlite3.Error as problem:
         raise WorkspaceError("The feedback database could not be copied. Nothing was changed.", why=str(problem), next_step="Stop the service.") from problem
-    return fresh.replace(kept)
+    fresh.replace(kept)
 
 
 def render_upgrade(plan: Upgrade, dry_run: bool) -> str:
@@ -191,10 +216,10 @@ def render_upgrade(plan: Upgrade, dry_run: bool) -> str:
     lines = [f"{'Would upgrade' if dry_run else 'Upgraded'} from format {plan.before} to {plan.after}:"]
     for name, said in plan.changes.items():
         lines += [f"  {name}", *(f"    {line}" for line in said)]
-    kept = f"  The state before is tag vigil/before-format-{plan.after}" + (
-        f", the database before {BACKUP}/format-{plan.before}/feedback.db." if plan.database else "."
-    )
-    lines += [kept] if plan.before < plan.after else []
+    kept = f"  The state before is tag {plan.tag}" if plan.tag else ""
+    if plan.copy:
+        kept = f"{kept}, the database before {plan.copy}" if kept else f"  The database before is {plan.copy}"
+    lines += [f"{kept}."] if kept else []
     if "feedback.db" in plan.changes and plan.database is None:
         lines.append(
             f"  Of a PostgreSQL database no copy {'is' if dry_run else 'was'} made: `pg_dump` makes one{', and is best run first' if dry_run else ''}."

@@ -73,7 +73,7 @@ class Clip(_Told):
 _EXAMPLE: dict[str, Any] = {
     "id": "5d1f0c5e9c0b4f6d9f0d3a2b1c4e5f60", "created_at": "2026-11-21T09:30:00.000+00:00", "state": "done", "progress": 1.0, "kind": "video",
     "verdict": "fake", "p_fake": 0.94, "threshold": 0.73, "abstain": 0.1, "novelty": 0.8, "reason": "most suspicious: 4.0-5.0 s, face 1",
-    "policy": "moderation", "mode": "", "frames": 120, "faces": 1,
+    "policy": "moderation", "mode": "", "judged_mode": "fast", "frames": 120, "faces": 1,
     "tracks": [{"track": 0, "p_fake": 0.94, "start_seconds": 4.0, "end_seconds": 5.0, "place": None}],
     "clips": [{"track": 0, "start_seconds": 4.0, "end_seconds": 5.0, "p_fake": 0.97, "certainty": 0.9, "place": [0.5, 0.4, 0.2]}],
     "forged": [{"track": 0, "start_seconds": 4.0, "end_seconds": 5.0, "p_fake": 0.97}], "model": "52455c1e9f48", "model_sha256": "5" * 64,
@@ -101,6 +101,7 @@ class Detection(_Told):
     reason: str = ""
     policy: str = ""
     mode: str = Field("", description="As it was asked for; empty: the policy's, or the one that the model was trained in.")
+    judged_mode: Mode = Field("", description="The one that it was judged in; empty: of a verdict of before this was kept.")
     frames: int = 0
     faces: int = 0
     tracks: list[Track] = []

@@ -4,7 +4,8 @@
 
 A line {"id": detection} on stdin gives a line {"id", "explanation"} or {"id", "error"} on stdout; it ends when stdin does. `silent` beside an
 error: the store of the media, or the database, did not answer, or the machine stood in the way, which says nothing about the file. The file is
-opened as the worker opens it, in a process of its own under limits, and judged by the model that made the verdict.
+opened as the worker opens it, in a process of its own under limits, and judged by the model that made the verdict, in the mode that it was made in:
+where its clips are others today there is no explanation, since it would be one of another verdict.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +63,17 @@ class Explainer:
         kept = self.media.derived(row["sha256"]) / derived_name(row["id"], "explanation.json")
         if kept.is_file():
             return dict(read_json(kept))
-        folder = self._folder(row["model_sha256"])
+        folder = self._folder(row["model_sha256"], row["answer"])
         if not (folder / "model.safetensors").is_file():
             why = "an imported ONNX file has no weights that could be looked into"
             raise ModelFileError("This model cannot be explained.", why=why, next_step="Serve a model of Vigil.")
         from model.card import load_card
 
         card = load_card(folder)
-        bound = bound_of(self.settings.feedback, row["policy"], row["mode"], card)
+        mode = row["answer"].get("judged_mode") or bound_of(self.settings.feedback, row["policy"], row["mode"], card).mode  # older ones: today's, at a guess
         try:
             with self.media.local(row["sha256"]) as path:
-                opened = await self.decoders.open(path, faces_of(card, bound))
+                opened = await self.decoders.open(path, faces_of(card, mode))
         except ChildKilled as problem:
             LOG.warning("detection %s: %s", row["id"], problem)
             raise Hindered("The file could not be opened again.", why=str(problem), next_step="Ask again.") from problem
@@ -89,6 +91,9 @@ class Explainer:
         said = engine.judge(opened.extraction, "", None, answer["threshold"], answer["abstain"])
         if said.p_fake is None:
             raise VigilError("There is nothing to explain.", why=said.reason, next_step="Look at the reason.")
+        if spans_of(said.clips) != spans_of(answer["clips"]):
+            why = "other clips are found in the file today than those that the verdict was made of; sent anew it gets a verdict that can be explained"
+            raise VigilError("This verdict cannot be explained any more.", why=why, next_step="Send the file anew.")
         place, found = explain_verdict(load_model(folder / "model.safetensors", engine.card.model_sha256), engine.card, said, opened.extraction.clips)
         clip = opened.extraction.clips[place]
         mesh = mesh_evidence(clip.landmarks, clip.end_seconds - clip.start_seconds)
@@ -125,21 +130,30 @@ class Explainer:
             audit.append(connection, "system:explainer", "detection.explain", f"detection:{row['id']}", {"sha256": row["sha256"], "digests": digests})
         return page
 
-    def _folder(self, model_sha256: str) -> Path:
-        """The folder of the model that made the verdict. Raises ModelFileError where it is not here any more."""
+    def _folder(self, model_sha256: str, answer: Mapping[str, Any]) -> Path:
+        """The folder of the model that made the verdict, first where `answer` says it was. Raises ModelFileError where it is not here any more.
+
+        The same weights may be in several under cards that judge differently: an import of the starter's weights.
+        """
         from model.card import load_card
         from model.shipped import STARTER
         from workspace.journal import Journal
         from workspace.state import candidates
 
-        found = [self.root / one.path for one in candidates(Journal(self.root).events()).values() if one.model_sha256 == model_sha256]
-        for folder in [*([self.model_dir] if self.model_dir else []), STARTER, *found]:
+        made = {cycle: self.root / one.path for cycle, one in candidates(Journal(self.root).events()).items() if one.model_sha256 == model_sha256}
+        own = {"directory": self.model_dir, "starter": STARTER}.get(answer["origin"], made.get(answer["cycle"]))
+        for folder in filter(None, [own, self.model_dir, STARTER, *made.values()]):
             try:
                 if load_card(folder).model_sha256 == model_sha256:
                     return folder
             except ModelFileError:
                 continue
         raise ModelFileError("The model that made this verdict is not here.", why=f"none of {model_sha256[:12]} is checked out", next_step="Run `dvc pull`.")
+
+
+def spans_of(clips: Iterable[Mapping[str, Any]]) -> list[tuple[int, float, float]]:
+    """Which face from when to when, of each clip of a verdict, to the millisecond."""
+    return [(int(one["track"]), round(float(one["start_seconds"]), 3), round(float(one["end_seconds"]), 3)) for one in clips]
 
 
 def rounded(of_frames: NDArray[np.float32] | None, at: int) -> float | None:

@@ -20,9 +20,9 @@ def bound_of(settings: FeedbackSettings, policy: str, mode: str, card: ModelCard
     return bind(settings, policy, mode, card.faces.mode, card.threshold, card.abstain, operating_points(card))
 
 
-def faces_of(card: ModelCard, bound: Bound) -> FaceSettings:
-    """How faces are cut for a model under a policy: as the model was trained, in the policy's mode where it names one."""
-    return card.faces if not bound.mode else card.faces.model_copy(update={"mode": bound.mode})
+def faces_of(card: ModelCard, mode: str) -> FaceSettings:
+    """How faces are cut for a model that judges in this mode (Bound.mode): as the model was trained but for it."""
+    return card.faces.model_copy(update={"mode": mode})
 
 
 def answer_of(said: FileVerdict, scores: Sequence[ClipScore], bound: Bound, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def answer_of(said: FileVerdict, scores: Sequence[ClipScore], bound: Bound, mode
     note = "; ".join(filter(None, [bound.note, LEARNED if said.learned else ""]))
     answer = {
         "verdict": said.verdict, "p_fake": _finite(said.p_fake), "threshold": bound.threshold, "abstain": bound.abstain, "target_fpr": bound.target_fpr,
+        "judged_mode": bound.mode,
         "novelty": _finite(said.novelty), "reason": said.reason, "note": note, "kind": said.kind, "frames": said.frames, "faces": said.faces,
         "tracks": said.tracks, "clips": clips, "forged": forged_intervals(said.clips, bound.threshold), "engine": said.engine, "shown": None,
         **{name: model[name] for name in ("model", "model_sha256", "model_trained_at", "cycle", "origin", "knows")},

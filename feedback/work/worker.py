@@ -189,7 +189,7 @@ class Worker:
                 path = await asyncio.to_thread(borrowed.enter_context, self.media.local(row["sha256"]))
                 self.opening += 1
                 try:
-                    opened = await self.decoders.open(path, faces_of(card, bound))
+                    opened = await self.decoders.open(path, faces_of(card, bound.mode))
                 finally:
                     self.opening -= 1
         except MediaMissing as problem:

@@ -30,7 +30,7 @@ from workspace.errors import ModelFileError
 from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.profiles import compose_params
-from workspace.promotion import override, promote, rollback
+from workspace.promotion import import_champion, override, promote, rollback
 from workspace.settings import Settings, load_settings
 from workspace.state import IMPORTED, champion
 
@@ -62,6 +62,15 @@ def make_champion(root: Path, model_dir: Path) -> str:
     verdict = {"verdict": "pass", "results": [{"gate": "all", "verdict": "pass"}], "cycle": cycle, **judged, "base_sha256": base}
     promote(root, kept, expected_champion_sha256=base, verdict=verdict, cycle=cycle, who="test", why="a drill")
     return sha256
+
+
+def import_starter(root: Path, offset: float) -> float:
+    """Make the starter's weights champion as an import under another card; returns its threshold."""
+    place, card = root / "models" / IMPORTED, load_card(STARTER)
+    shutil.copytree(STARTER, place)
+    write_card(place, card.model_copy(update={"cycle": IMPORTED, "threshold": 0.95, "offset": card.offset + offset}))
+    import_champion(root, place, model_sha256=card.model_sha256, source_sha256=card.model_sha256, who="ana", why="a start")
+    return 0.95
 
 
 def serves(service: Service, sha256: str) -> bool:
@@ -215,6 +224,15 @@ def test_the_starter_answers_until_a_first_model_is_promoted(registered_root: Pa
         assert ready["cycle"] == "", "the cycle in its card is one of the workspace that it was made in"
         body = service.detect(picture).json()
         assert body["origin"] == "starter" and body["model_sha256"] == ready["model_sha256"] and body["frames"] == 1
+        threshold = import_starter(root, offset=2.0)  # the same weights under a card of their own: no sha256 tells them apart
+        registry.rebuild_aliases(root, settings)
+        ready = wait_for(lambda: service.client.get("/readyz").json(), lambda said: said["cycle"] == IMPORTED, service.log)
+        assert (ready["threshold"], ready["version"], ready["model_sha256"]) == (threshold, 1, body["model_sha256"]) and ready["origin"] != "starter"
+        moved = service.detect(picture + b"\0").json()
+        assert moved["threshold"] == threshold and moved["cycle"] == IMPORTED and moved["p_fake"] - body["p_fake"] > 0.1
+        for one in (body, moved):  # each by the card that it was judged by
+            page = service.client.get(f"/v1/detections/{one['id']}/explanation").json()
+            assert page["clip"]["p_fake"] == pytest.approx(one["p_fake"], abs=1e-3), page
         first = make_champion(root, models[0])
         registry.rebuild_aliases(root, settings)
         wait_for(lambda: serves(service, first), bool, service.log)

@@ -6,6 +6,7 @@ from statistics import NormalDist
 import pytest
 
 from feedback import estimate
+from feedback.access import Role
 from feedback.work.judging import case_reason
 from model.estimate import LEAST_LABELS
 from tests.feedback.world import JPEG, MODEL, World
@@ -80,6 +81,38 @@ def test_an_audited_verdict_that_is_disputed_too_stays_in_the_sample(world: Worl
         world.decide(case_id, "real" if number < LEAST_LABELS else "fake")
     (found,) = estimate.by_model(world.database, DAYS)
     assert (found["labels"], found["right"]) == (2 * LEAST_LABELS, LEAST_LABELS)
+
+
+def test_what_an_engineer_makes_of_a_drawn_case_takes_no_error_out_of_the_sample(world: World) -> None:
+    """Known cases are chosen among those where the model was wrong, and odd files go into quarantine: twenty of forty wrong were none of twenty."""
+    eng = world.user("eng", Role.engineer)
+    cases = [world.upload(picture(number), verdict="real", reason="audit", p_fake=0.05)[1] for number in range(4 * LEAST_LABELS)]
+    for number, case_id in enumerate(cases):
+        world.decide(case_id, "fake" if number % 2 else "real")
+    before = estimate.by_model(world.database, DAYS)
+    assert (before[0]["labels"], before[0]["right"]) == (4 * LEAST_LABELS, 2 * LEAST_LABELS)
+    for number, case_id in enumerate(cases):
+        if number % 4 == 1:
+            world.cases.set_gold(eng, case_id, "fake")
+        elif number % 4 == 3:
+            world.cases.quarantine(eng, case_id, "odd compression, not for training")
+    assert estimate.by_model(world.database, DAYS) == before
+
+
+def test_a_drawn_case_in_quarantine_that_nobody_answered_still_waits(world: World) -> None:
+    """Else who looks at the file first would choose what counts."""
+    eng = world.user("eng", Role.engineer)
+    cases = [world.upload(picture(number), verdict="fake", reason="audit", p_fake=0.95)[1] for number in range(4 * LEAST_LABELS)]
+    for case_id in cases[: LEAST_LABELS // 2]:
+        world.cases.quarantine(eng, case_id, "odd compression, not for training")
+    for case_id in cases[LEAST_LABELS // 2 :]:
+        world.decide(case_id, "fake")
+    (found,) = estimate.by_model(world.database, DAYS)
+    assert (found["labels"], found["ahead"]) == (0, 4 * LEAST_LABELS - LEAST_LABELS // 2)
+    world.cases.release(eng, cases[0])
+    world.decide(cases[0], "fake")
+    (found,) = estimate.by_model(world.database, DAYS)
+    assert (found["labels"], found["ahead"]) == (4 * LEAST_LABELS - LEAST_LABELS // 2 + 1, 0)
 
 
 def test_errors_that_are_asked_about_first_do_not_stand_for_those_still_waiting(world: World) -> None:

@@ -48,7 +48,7 @@ def test_a_card_s_operating_points_are_read_as_strictly_as_for_a_score(calibrati
 
 
 def test_a_policy_that_sets_nothing_leaves_threshold_and_band_to_the_model() -> None:
-    assert bind(FeedbackSettings(), "identity_check", "", "fast", 0.5, 0.1, POINTS) == Bound(0.5, 0.1, "", None)
+    assert bind(FeedbackSettings(), "identity_check", "", "fast", 0.5, 0.1, POINTS) == Bound(0.5, 0.1, "fast", None)
 
 
 def test_without_an_operating_point_the_models_own_threshold_holds_and_says_so() -> None:

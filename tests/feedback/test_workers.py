@@ -13,7 +13,9 @@ import psutil
 import pytest
 import yaml
 
+from feedback.database import Database
 from feedback.keep import StoreSilent
+from feedback.tables import DETECTIONS
 from feedback.work.supervisor import refusal
 from media.faces import extract_clips
 from model.card import load_card, write_card
@@ -24,6 +26,7 @@ from tests.feedback.world import open_to_others
 from tests.system.world import words_of
 from workspace.errors import DatabaseSilent, WorkspaceError
 from workspace.files import sha256_bytes
+from workspace.settings import load_settings
 
 
 def processes(service: Service) -> dict[str, psutil.Process]:
@@ -132,9 +135,33 @@ def test_an_explanation_is_made_once_by_a_process_that_may_die(shared: Service, 
     sparser = shared.detect(clip, mode="fast").json()  # the same upload, looked at in another way
     assert shared.client.get(f"/v1/detections/{sparser['id']}/explanation", timeout=120).json()["clip"] != page["clip"]
     assert shared.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page
-    other = shared.detect(clip + b"\0").json()
+    other, older = (shared.detect(clip + end, policy="moderation").json() for end in (b"\0", b"\0\0\0"))
+    settings = (shared.root / "params.yaml").read_text()
+    set_mode(shared.root, "fast" if other["judged_mode"] == "dense" else "dense")  # read by the explainer that comes after the one that dies
     os.kill(processes(shared)["explainer"].pid, signal.SIGKILL)
-    assert shared.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120).status_code == 200
+    asked = shared.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120)
+    assert asked.status_code == 200, asked.text
+    clip_named = ("track", "start_seconds", "end_seconds")
+    assert [asked.json()["clip"][name] for name in clip_named] in [[one[name] for name in clip_named] for one in other["clips"]]
+    forget_mode(shared.root, older["id"])
+    asked = shared.client.get(f"/v1/detections/{older['id']}/explanation", timeout=120)
+    assert asked.status_code == 409 and "other clips are found in the file today" in asked.json()["detail"], asked.text
+    (shared.root / "params.yaml").write_text(settings)
+
+
+def set_mode(root: Path, mode: str) -> None:
+    """Have videos that are sent under `moderation` looked at in this mode, by the processes that start from now on."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["feedback"]["moderation"]["mode"] = mode
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def forget_mode(root: Path, detection_id: str) -> None:
+    """A verdict as a Vigil left it that did not keep the mode."""
+    with contextlib.closing(Database(root, load_settings(root / "params.yaml"))) as database, database.write() as connection:
+        answer = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == detection_id)).mappings().one()["answer"]
+        kept = {name: value for name, value in answer.items() if name != "judged_mode"}
+        connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(answer=kept))
 
 
 def test_a_store_that_does_not_answer_is_no_last_word_on_an_explanation(root: Path, models: tuple[Path, Path], clip: bytes) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,47 @@ def test_killed_at_any_line_and_begun_again_it_ends_as_undisturbed(template: Pat
         assert state(root) == wanted, f"killed at line {number}"
         number += 1 + number // 3
     assert kills > 8
+
+
+def test_each_upgrade_keeps_the_state_of_its_own_day_and_names_it(old: Path) -> None:
+    """It copied the database once a format: after a way back, or at a later schema, it named what was months old, and what came since was in no copy."""
+    first = worked(old / "feedback.db")
+    upgrade_workspace(old, False)
+    in_git(old, "reset", "-q", "--hard", "vigil/before-format-2")
+    shutil.copy(old / ".vigil/backup/format-1/feedback.db", old / "feedback.db")
+    work_on(old, "since the way back")
+    for dry_run in (True, False):
+        said = render_upgrade(upgrade_workspace(old, dry_run), dry_run)
+        assert "  The state before is tag vigil/before-format-2-2, the database before .vigil/backup/format-1/feedback-2.db.\n" in said, said
+    assert worked(old / ".vigil/backup/format-1/feedback-2.db") == {"since the way back"} and worked(old / ".vigil/backup/format-1/feedback.db") == first
+    assert in_git(old, "show", "vigil/before-format-2-2:params.yaml").endswith("# since the way back")
+    for number, words in enumerate(("at schema 0004", "at schema 0004 again")):  # whatever the migrations after it, the format is the same
+        with closing(sqlite3.connect(old / "feedback.db")) as database, database:
+            database.execute("DROP TABLE workspace")
+            database.execute("UPDATE alembic_version SET version_num = '0004'")
+        work_on(old, words)
+        said = render_upgrade(upgrade_workspace(old, False), False)
+        copy = f".vigil/backup/format-2/feedback{f'-{number + 1}' if number else ''}.db"
+        assert f"  The database before is {copy}.\n" in said and "tag" not in said, said
+        assert worked(old / copy) == {words} == worked(old / "feedback.db")
+
+
+def in_git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, check=True, text=True).stdout.rstrip()
+
+
+def work_on(root: Path, words: str) -> None:
+    """Something that people did: in the database, and in a setting's comment that they committed."""
+    with closing(sqlite3.connect(root / "feedback.db")) as database, database:
+        database.execute("UPDATE cases SET model_sha256 = ?", (words,))
+    with open(root / "params.yaml", "a") as handle:
+        handle.write(f"# {words}\n")
+    in_git(root, "-c", "user.name=A", "-c", "user.email=a@localhost", "commit", "-qam", words)
+
+
+def worked(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return {one for (one,) in database.execute("SELECT model_sha256 FROM cases")}
 
 
 def test_while_somebody_writes_nothing_is_upgraded(old: Path) -> None:
