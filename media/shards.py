@@ -192,10 +192,10 @@ class ShardWriter:
 
 def write_index(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Write `index.parquet` sorted by clip_id; the same rows give the same bytes."""
-    table = pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["clip_id"])), schema=CLIP_SCHEMA)
-    path = Path(folder) / INDEX_NAME
-    with atomic_file(path, "wb") as handle:
-        pq.write_table(table, handle, row_group_size=ROWS_A_GROUP, compression="zstd")
+    ordered, path = sorted(rows, key=lambda row: str(row["clip_id"])), Path(folder) / INDEX_NAME
+    with atomic_file(path, "wb") as handle, pq.ParquetWriter(handle, CLIP_SCHEMA, compression="zstd") as writer:
+        for start in range(0, max(1, len(ordered)), ROWS_A_GROUP):
+            writer.write_table(pa.Table.from_pylist(ordered[start : start + ROWS_A_GROUP], schema=CLIP_SCHEMA))
     return path
 
 
