@@ -110,10 +110,14 @@ def test_a_generator_is_new_when_the_base_has_not_met_it_and_nobody_forged_it_he
     assert new["generator"] == "neural" and new["n_real"] == 30 and new["challenger_auc"] == 1.0 and new["champion_auc"] < 0.6
 
 
-def test_fakes_without_a_named_generator_are_not_called_a_new_one() -> None:
-    rows = table(world(), videos(9, "fake", new=True, champion=0.5, challenger=0.9))
+@pytest.mark.parametrize(("had", "comes", "judged_on"), [(0, 9, 9), (4, 6, 10), (10, 6, None)])
+def test_fakes_without_a_named_generator_are_judged_as_of_one_until_the_holdout_has_enough(had: int, comes: int, judged_on: int | None) -> None:
+    """A week of them alone, every label wrong, was looked at by nobody. No champion can say that it knows them: that the holdout has enough does."""
+    nameless = [videos(count, "fake", new=new, champion=0.5, challenger=0.9) for count, new in ((had, False), (comes, True)) if count]
+    rows = table(world(), *nameless)
     holdout = rows[rows["fold"] == "holdout"]
-    assert list(unmet(holdout, holdout, CYCLE, 1)) == ["neural"]
+    found = {name: int((part["label"] == "fake").sum()) for name, part in unmet(holdout, holdout, CYCLE, 10).items()}
+    assert found == {"neural": 10} | ({"unknown": judged_on} if judged_on else {})
 
 
 @pytest.mark.parametrize(("had", "comes", "judged_on"), [(0, 4, 4), (4, 3, 7), (9, 6, 15), (10, 6, None), (9, 0, None)])
