@@ -116,6 +116,7 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (
         17,
