@@ -180,11 +180,9 @@ def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
     events = Journal(root).events()
     held = held_batches(batch_states(events))
     first = f"vigil batches accept, where it was this gate that held {' or '.join(held)}; then " if held else ""
-    covered = (
-        "what it measures, and too few people or videos to measure it on" if champion(events) else "what it measures; a first model that too few judge is held all the same"
-    )
+    few = ", and too few people or videos to measure it on" if champion(events) else "; a first model that too few judge is held all the same"
     return (
-        f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). That covers {covered}. "
+        f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). That covers what it measures{few}. "
         f"Next: {first}vigil retrain (--force where nothing is new), or the next week."
     )
 

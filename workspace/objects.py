@@ -20,6 +20,7 @@ from workspace.revisions import git
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
+HISTORIES = ("reports/continual.json", "reports/decay.json")  # a row a cycle, which nothing makes again
 NOBODY_KNOWS = "Nobody can say which objects of DVC's cache are needed. Nothing was deleted."
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, yaml.YAMLError)  # of a list or a .dvc file that is none, or half of one
 
@@ -167,10 +168,10 @@ def outputs_in(text: str) -> dict[str, str]:
 def damaged_files(root: Path) -> dict[str, tuple[str, str]]:
     """Committed files, and manifests of batches that lie here, that cannot be read, with why and what to do.
 
-    Those that a cycle writes anew, and files of models, have ways of their own.
+    Those that a cycle writes anew, and files of models, have ways of their own. Histories only grow: what is taken for empty is written so.
     """
     found = {}
-    for pattern in ("dvc.yaml", LOCK, ".dvc/config", "reports/verdict.json", "data/raw/*.dvc", "models/*.dvc"):
+    for pattern in ("dvc.yaml", LOCK, ".dvc/config", "reports/verdict.json", *HISTORIES, "data/raw/*.dvc", "models/*.dvc"):
         for path in sorted(root.glob(pattern)):
             try:
                 _read(path)
@@ -206,7 +207,8 @@ def _read(path: Path) -> None:
     if path.name == "config":
         ConfigObj(text.splitlines(), interpolation=False)
     elif path.suffix == ".json":
-        json.loads(text)
+        if not isinstance(json.loads(text), dict):
+            raise ValueError("it is no JSON object")
     elif not text.strip():
         raise ValueError("it is empty")
     elif path.name == "dvc.yaml":
