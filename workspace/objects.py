@@ -178,7 +178,7 @@ def damaged_files(root: Path) -> dict[str, tuple[str, str]]:
             except (*UNREADABLE, SyntaxError) as problem:  # a ConfigObjError is a SyntaxError
                 name = str(path.relative_to(root))
                 known = git(root, "ls-tree", "--name-only", "HEAD", "--", name, check=False)
-                again = f"git checkout {name}" if known else f"rm {name}"
+                again = f"git checkout HEAD -- {name}" if known else f"rm {name}"  # without HEAD git refuses what a merge has marked
                 found[name] = (str(problem).splitlines()[0], f"run `{again}` in {root}" + ("" if known else ": it was never committed, and is made again"))
     for pointer in sorted(root.glob("data/raw/*.dvc")):
         folder = pointer.with_suffix("")

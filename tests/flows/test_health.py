@@ -158,7 +158,7 @@ def test_a_damaged_file_is_named_before_anything_is_trained(tmp_path: Path, name
     known = bool(git(root, "ls-tree", "--name-only", "HEAD", "--", name))
     path.write_text("[1]" if name == "reports/decay.json" else "[outs: [{{{")
     (row,) = [row for row in examine(root, settings) if row["check"] == "files"]
-    assert name in row["found"] and f"{'git checkout' if known else 'rm'} {name}" in row["next"]
+    assert name in row["found"] and f"{'git checkout HEAD --' if known else 'rm'} {name}" in row["next"]
     for act in (lambda: _one_cycle(root, settings, False, True, ()), lambda: examine_and_fix(root, settings, fix=True, push=True)):
         with pytest.raises(WorkspaceError, match=re.escape(f"{name} cannot be read")):
             act()
