@@ -103,6 +103,7 @@ STANDS_FOR = {
         "a week that gate robustness held, or let pass, might end otherwise",
     ),
     ("evaluate", 32): (31, "timed by the clips of a model's own mode, Square begins once: every script here has the usual mode, and none has Square"),
+    ("evaluate", 33): (32, "fakes that name no generator are new until there are enough: every one here names its own"),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
@@ -115,6 +116,8 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
+    ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (
         17,
         "known generators weigh as they came in for label noise: every week here has one mixture, and of 30 weeks each with none, 2%, 3% and 5% of "

@@ -1,6 +1,6 @@
 """From verdict to outcome: probe the export in a real service, then promote once, or hold with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from workspace.cycle import Cycle
 from workspace.errors import PromotionConflict
 from workspace.files import read_json, write_json
 from workspace.for_review import UNLABELLED
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.settings import Settings
 from workspace.state import Decision, decided
 
@@ -21,9 +21,10 @@ def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: C
 
     failed = {"results": refusals(root, settings, cycle)}
     write_json(root / REFUSED, {"cycle": cycle.cycle, **failed})
-    if not failed["results"] or overridden(failed, overrides(journal.events(), datetime.now(UTC))):
+    in_force = overrides(journal.events(), datetime.now(UTC))
+    if not failed["results"] or overridden(failed, in_force):
         return ""
-    return f"nothing was trained: {hold_reason(failed)}"
+    return f"nothing was trained: {hold_reason(failed, in_force)}"
 
 
 def and_again(reason: str, which: str = "") -> str:
@@ -58,10 +59,11 @@ def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, mode
     verdict = read_json(root / "reports" / "verdict.json")
     passed = "every gate passed"
     if verdict.get("verdict") != "pass":
-        allowed = overridden(verdict, overrides(journal.events(), datetime.now(UTC)))
+        in_force = overrides(journal.events(), datetime.now(UTC))
+        allowed = overridden(verdict, in_force)
         if allowed is None:
             defer = too_little_of_it(root, verdict) or (not cycle.base_model and too_few(verdict))
-            return Decision("held", hold_reason(verdict), defer)
+            return Decision("held", hold_reason(verdict, in_force), defer)
         verdict, used = allowed
         passed = "; ".join(used)
     result = probe(root, settings, model_dir)
@@ -100,12 +102,15 @@ def too_few(verdict: dict[str, Any]) -> bool:
     return all(row.get("verdict") == "undecided" and (row.get("n") or 0) < (row.get("smallest_n") or 0) for row in _against(verdict))
 
 
-def hold_reason(verdict: dict[str, Any]) -> str:
-    """The gates that held a model back, failures before undecided ones, three at most, each in its own sentence."""
+def hold_reason(verdict: dict[str, Any], in_force: Mapping[str, Event]) -> str:
+    """The gates that held a model back, failures before undecided ones, three at most, each in its own sentence; and which overrides are without effect."""
+    from workspace.promotion import without_effect
+
     rows = sorted(_against(verdict), key=lambda row: row.get("verdict") != "fail")
     named = [f"{row['gate']} {row['verdict']}: {row['reason']}" for row in rows[:3]]
     more = f" (and {len(rows) - 3} more)" if len(rows) > 3 else ""
-    return ("; ".join(named) or "no gate gave a result") + more
+    reason = ("; ".join(named) or "no gate gave a result") + more
+    return " ".join([f"{reason.rstrip('.')}.", *beyond]) if (beyond := without_effect(verdict, in_force)) else reason
 
 
 def _against(verdict: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.predictions import balanced_accuracy, class_counts, gaps, rows_by_generator, slices
+from pipelines.predictions import UNKNOWN, balanced_accuracy, class_counts, gaps, rows_by_generator, slices
 from workspace.cycle import Cycle
 from workspace.settings import Settings
 
@@ -217,14 +217,15 @@ def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle, lea
     """Collected generators among the new rows that nobody was judged on yet, each with its fakes and all judged reals, new ones too.
 
     The base has not met them, or the holdout had fewer than `least` of their fakes until now: a generator that comes in by threes and fours is
-    judged once there are enough.
+    judged once there are enough. Fakes that name no generator are one, UNKNOWN, which no base is said to have met: it is new until there are enough.
     """
     import pandas as pd
 
-    fakes = holdout[(holdout["label"] == "fake") & (holdout["origin"] == "collected") & (holdout["generator"] != "")]
-    is_new = fakes["new"].astype(bool)
+    fakes = holdout[(holdout["label"] == "fake") & (holdout["origin"] == "collected")]
+    fakes = fakes.assign(generator=fakes["generator"].replace("", UNKNOWN))
+    is_new, met = fakes["new"].astype(bool), {*cycle.known_generators, UNKNOWN}
     before = fakes.loc[~is_new, "generator"].value_counts()
-    due = [name for name in fakes.loc[is_new, "generator"].unique() if name not in cycle.known_generators or before.get(name, 0) < least]
+    due = [name for name in fakes.loc[is_new, "generator"].unique() if name not in met or before.get(name, 0) < least]
     reals = everything[everything["label"] == "real"]
     return {str(name): pd.concat([reals, part]) for name, part in fakes[fakes["generator"].isin(due)].groupby("generator")}
 

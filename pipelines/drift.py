@@ -19,7 +19,7 @@ import numpy as np
 
 from pipelines.drift_report import make_report
 from pipelines.mmd import joint_features, mmd_test
-from pipelines.predictions import draw_panel
+from pipelines.predictions import UNKNOWN, draw_panel
 from pipelines.scoring import read_set, score_rows, unit_scores, unit_table
 from pipelines.stage import Progress, stage_main
 from workspace.cycle import Cycle
@@ -117,20 +117,22 @@ def threshold_of(model_dir: Path) -> float:
 def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[str, Any]:
     """How much more often the champion contradicts the labels of what came in than the labels it has not trained on before, its own doubt apart.
 
-    Reals and fakes of generators it knows; on others it may well be wrong. Of each video it is asked how far the contradiction exceeds what its
-    probability says of it: cases are chosen where it is unsure, and are contradicted every second time though they are right. A champion that is
-    right on a share a of the videos contradicts e of the labels more where a share e / (2a - 1) of them is flipped, so `difference` is a lower
-    estimate of the flipped share. Reals are compared with reals and fakes with fakes, of the known ones each generator weighs as in what came in: it may miss
-    fakes far more often than it accuses reals, and one generator's more often than another's, and another mixture is no wrong label. A label or
-    generator that one side lacks cannot be compared and does not count; nor does a label that one side has of fewer than ENOUGH_PEOPLE, or a generator that
-    the known side has of so few, beside another: they say little of how people differ, and would bound what the others tell.
+    Reals and fakes of generators it knows; on others it may well be wrong. Fakes that name none are asked of as of one, UNKNOWN: whether it knows them,
+    the known ones tell. Of each video it is asked how far the contradiction exceeds what its probability says of it: cases are chosen where it is unsure,
+    and are contradicted every second time though they are right. A champion that is right on a share a of the videos contradicts e of the labels more
+    where a share e / (2a - 1) of them is flipped, so `difference` is a lower estimate of the flipped share. Reals are compared with reals and fakes with
+    fakes, of the known ones each generator weighs as in what came in: it may miss fakes far more often than it accuses reals, and one generator's more
+    often than another's, and another mixture is no wrong label. A label or generator that one side lacks cannot be compared and does not count; nor does
+    a label that one side has of fewer than ENOUGH_PEOPLE, or a generator that the known side has of so few, beside another: they say little of how
+    people differ, and would bound what the others tell.
 
     The test is of all that came in; `batches` says beside it how often each batch is contradicted, for the person who looks for the wrong labels.
     """
     from model.estimate import expected_right
     from model.paired import shift_within
 
-    fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin(list(cycle.known_generators)))]
+    units = units.assign(generator=units["generator"].replace("", UNKNOWN))
+    fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin([*cycle.known_generators, UNKNOWN]))]
     fair = fair.assign(kind=fair["label"] + " " + fair["generator"])
     people = _people_of(fair, ["label", "kind"])
     known = people.loc[people[True] > 0, False]

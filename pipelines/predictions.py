@@ -24,6 +24,7 @@ KEPT = (
     "source_px", "skin_tone_degrees",
 )  # fmt: skip
 SCORES = ("p_champion", "p_anchor", "p_challenger")
+UNKNOWN = "unknown"  # what '' is called: fakes whose generator nobody named, a pose that nobody could tell
 # column -> name of the band column, edges (Buolamwini & Gebru 2018 call for such slices; edges are ours), names
 BANDS: dict[str, tuple[str, tuple[float, float], tuple[str, str, str]]] = {
     "face_px": ("face_size", (80.0, 160.0), ("small", "medium", "large")),
@@ -126,7 +127,7 @@ def gaps(cut: "Sequence[Mapping[str, Any]]", model: str, least: int) -> dict[str
     kinds: dict[str, list[tuple[float, str, int]]] = {}
     for row in cut:
         kind, equals, value = str(row["slice"]).partition("=")
-        if equals and value != "unknown" and row["people"] >= least and row.get(model) is not None:
+        if equals and value != UNKNOWN and row["people"] >= least and row.get(model) is not None:
             kinds.setdefault(kind, []).append((float(row[model]), value, row["n_real"] + row["n_fake"]))
     ends = {kind: (max(found), min(found)) for kind, found in kinds.items() if len(found) > 1}
     return {
@@ -143,8 +144,8 @@ def rows_by_generator(table: "pd.DataFrame", least: int = 0) -> dict[str, "pd.Da
 
 
 def _groups(rows: "pd.DataFrame", column: str, least: int) -> dict[str, "pd.DataFrame"]:
-    """The rows by the value of a column, '' as `unknown`; several values with fewer than `least` rows are one, `others`."""
-    named = rows[column].astype(str).replace("", "unknown")
+    """The rows by the value of a column, '' as UNKNOWN; several values with fewer than `least` rows are one, `others`."""
+    named = rows[column].astype(str).replace("", UNKNOWN)
     groups = {str(value): part for value, part in rows.groupby(named)}
     small = [value for value, part in groups.items() if len(part) < least]
     if len(small) < 2:

@@ -15,6 +15,7 @@ from pipelines.comparison import FEW_PEOPLE
 from pipelines.continual import record, rows_of, table_of
 from pipelines.gate import REFUSED, read_report, report_of
 from pipelines.gates.result import apart
+from pipelines.predictions import UNKNOWN
 from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
@@ -264,7 +265,7 @@ def headlines(evaluation: dict[str, Any], cycle: Cycle) -> list[str]:
             lines.append(f"On what this cycle brought: AUC {interval(mine)}{before} on {_counted(evaluation['counts']['new'])}.")
     for name, row in evaluation.get("new_generators", {}).items():
         if _known(row.get("champion")):
-            what = "Too few to be judged until now" if name in cycle.known_generators else "New here"
+            what = "Too few to be judged until now" if name in {*cycle.known_generators, UNKNOWN} else "New here"
             figures = f"AUC of the champion {interval(row['champion'])}, of the challenger {interval(row['challenger'])}"
             lines.append(f"{what}: {name}. {figures}, on {row['n_fake']} fakes.")
     attacked = point_at(evaluation.get("robustness", {}).get("challenger", []), WHITEBOX_EPS)

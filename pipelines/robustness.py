@@ -8,6 +8,7 @@ model, clips, settings and version of the stage, is read from .vigil/scores.
 import hashlib
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +190,7 @@ def curve(root: Path, folder: str, card: "ModelCard", panel: "pd.DataFrame", set
         settings.stage_versions.evaluate,  # raised where the attacks became others
     ]
     path = root / CACHE / f"attack-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
-    if path.is_file():
+    with suppress(OSError, ValueError):  # none, or a damaged one: measured anew
         points: list[dict[str, Any]] = read_json(path)
         return points
     from model.attacks import robust_curve

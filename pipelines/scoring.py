@@ -33,7 +33,7 @@ def silent(done: int, total: int, message: str = "") -> None:
 def score_rows(root: Path, model_dir: Path, rows: "pd.DataFrame", *, threads: int = 2, tell: Tell = silent) -> "pd.DataFrame":
     """`rows` (one a clip) with columns logit, certainty (mean over frames, 0..1) and embedding added, in the same order.
 
-    The model's files are checked against its card first. The cache is written whole or not at all, and only added to.
+    The model's files are checked against its card first. The cache is written whole or not at all, and only added to; a damaged one is made anew.
     """
     import pandas as pd
 
@@ -41,7 +41,7 @@ def score_rows(root: Path, model_dir: Path, rows: "pd.DataFrame", *, threads: in
 
     engine = Engine(model_dir, threads=threads)
     path = root / CACHE / f"{engine.card.model_sha256}-{engine.card.onnx_sha256[:12]}-{engine.card.engine}.parquet"
-    known = pd.read_parquet(path) if path.is_file() else pd.DataFrame({name: [] for name in COLUMNS})
+    known = _stored(path)
     missing = rows[~rows["sha256"].isin(set(known["sha256"]))].drop_duplicates("sha256")
     if len(missing):
         found = _score_missing(root, engine, missing, tell)
@@ -73,6 +73,17 @@ def _score_missing(root: Path, engine: Any, rows: "pd.DataFrame", tell: Tell) ->
         ]
         tell(len(found), len(records), f"clips scored by {engine.model_id}")
     return pd.DataFrame(found)
+
+
+def _stored(path: Path) -> "pd.DataFrame":
+    """What was scored before; nothing where no file is, or one that cannot be read."""
+    import pandas as pd
+    import pyarrow
+
+    try:
+        return pd.read_parquet(path, columns=list(COLUMNS))
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return pd.DataFrame({name: [] for name in COLUMNS})
 
 
 def _store(path: Path, table: "pd.DataFrame") -> None:

@@ -177,9 +177,14 @@ def override_gate(root: Path, gate: str, who: str, why: str, days: int) -> str:
 
     event = override(root, gate, who=who, why=why, until=datetime.now(UTC) + timedelta(days=days))
     commit_journal(root, f"gate {gate} overridden until {event['until']} ({who}: {why})")
-    held = held_batches(batch_states(Journal(root).events()))
+    events = Journal(root).events()
+    held = held_batches(batch_states(events))
     first = f"vigil batches accept, where it was this gate that held {' or '.join(held)}; then " if held else ""
-    return f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). Next: {first}vigil retrain (--force where nothing is new), or the next week."
+    few = ", and too few people or videos to measure it on" if champion(events) else "; a first model that too few judge is held all the same"
+    return (
+        f"Gate {gate!r} is overridden until {event['until']} ({who}: {why}). That covers what it measures{few}. "
+        f"Next: {first}vigil retrain (--force where nothing is new), or the next week."
+    )
 
 
 def roll_back(root: Path, settings: Settings, to: str, who: str, why: str, instead_of: str = "") -> str:

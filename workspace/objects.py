@@ -20,6 +20,7 @@ from workspace.revisions import git
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
+HISTORIES = ("reports/continual.json", "reports/decay.json")  # a row a cycle, which nothing makes again
 NOBODY_KNOWS = "Nobody can say which objects of DVC's cache are needed. Nothing was deleted."
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, yaml.YAMLError)  # of a list or a .dvc file that is none, or half of one
 
@@ -167,17 +168,17 @@ def outputs_in(text: str) -> dict[str, str]:
 def damaged_files(root: Path) -> dict[str, tuple[str, str]]:
     """Committed files, and manifests of batches that lie here, that cannot be read, with why and what to do.
 
-    Those that a cycle writes anew, and files of models, have ways of their own.
+    Those that a cycle writes anew, and files of models, have ways of their own. Histories only grow: what is taken for empty is written so.
     """
     found = {}
-    for pattern in ("dvc.yaml", LOCK, ".dvc/config", "reports/verdict.json", "data/raw/*.dvc", "models/*.dvc"):
+    for pattern in ("dvc.yaml", LOCK, ".dvc/config", "reports/verdict.json", *HISTORIES, "data/raw/*.dvc", "models/*.dvc"):
         for path in sorted(root.glob(pattern)):
             try:
                 _read(path)
             except (*UNREADABLE, SyntaxError) as problem:  # a ConfigObjError is a SyntaxError
                 name = str(path.relative_to(root))
                 known = git(root, "ls-tree", "--name-only", "HEAD", "--", name, check=False)
-                again = f"git checkout {name}" if known else f"rm {name}"
+                again = f"git checkout HEAD -- {name}" if known else f"rm {name}"  # without HEAD git refuses what a merge has marked
                 found[name] = (str(problem).splitlines()[0], f"run `{again}` in {root}" + ("" if known else ": it was never committed, and is made again"))
     for pointer in sorted(root.glob("data/raw/*.dvc")):
         folder = pointer.with_suffix("")
@@ -206,7 +207,8 @@ def _read(path: Path) -> None:
     if path.name == "config":
         ConfigObj(text.splitlines(), interpolation=False)
     elif path.suffix == ".json":
-        json.loads(text)
+        if not isinstance(json.loads(text), dict):
+            raise ValueError("it is no JSON object")
     elif not text.strip():
         raise ValueError("it is empty")
     elif path.name == "dvc.yaml":

@@ -160,18 +160,38 @@ def overrides(events: Sequence[Event], now: datetime) -> dict[str, Event]:
 
 
 def overridden(verdict: Mapping[str, Any], in_force: Mapping[str, Event]) -> tuple[dict[str, Any], list[str]] | None:
-    """The verdict as these overrides make it, with a sentence for each; None where something else holds it, or a gate has no number to override."""
+    """The verdict as these overrides make it, with a sentence for each; None where something else holds it, or an override has no effect."""
     rows, used = [], []
     for row in verdict.get("results") or []:
         if row.get("verdict") == PASS:
             rows.append(row)
             continue
-        event = in_force.get(str(row.get("gate", "")).split(":")[0])
-        if event is None or row.get("measured") is None:
+        event = in_force.get(_gate_of(row))
+        if event is None or _beyond_override(verdict, row):
             return None
         rows.append({**row, "verdict": PASS, "overridden": {"who": event["who"], "why": event["why"], "until": event["until"], "said": row["verdict"]}})
         used.append(f"{row['gate']} said {row['verdict']} and was overridden by {event['who']} until {event['until'][:10]}: {event['why']}")
     return ({**verdict, "verdict": PASS, "results": rows}, used) if used else None
+
+
+def without_effect(verdict: Mapping[str, Any], in_force: Mapping[str, Event]) -> list[str]:
+    """A sentence for each override in force that does not cover what its gate says here."""
+    held = [row for row in verdict.get("results") or [] if row.get("verdict") != PASS and _gate_of(row) in in_force]
+    found = {_gate_of(row): why for row in held if (why := _beyond_override(verdict, row))}
+    return [f"The override of {gate!r} by {in_force[gate]['who']} does not count: {why}." for gate, why in found.items()]
+
+
+def _gate_of(row: Mapping[str, Any]) -> str:
+    return str(row.get("gate", "")).split(":")[0]
+
+
+def _beyond_override(verdict: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Why no override covers this result, '' where one does: it has a value, or beside a champion tells how many there are of what it asks for."""
+    if row.get("measured") is not None:
+        return ""
+    if row.get("n") is None:
+        return "a number is missing, and nobody can answer for one"
+    return "" if verdict.get("base_sha256") else "too few are there to judge a first model"
 
 
 def rollback(root: Path, to: str = "previous", *, who: str, why: str, instead_of: str = "") -> Event:

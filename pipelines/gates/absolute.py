@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results
+from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results, nobody
 
 GOLDEN_CLIPS = 2  # fewest golden clips: one real, one fake
 LATENCY_RUNS = 3  # fewest timed runs; the median is judged
@@ -70,22 +70,32 @@ def accuracy(gate: str, inputs: Inputs, limits: Limits) -> Results:
     ]
     if not on:
         raise Missing("evaluation.judged_on is empty")
+    if not both:
+        lacking = " or ".join(label for label, n in (("real", real), ("fake", fake)) if not n)
+        yield nobody(gate, f"{lacking} videos", least)
+        return
     for what, key, setting, n, units in rows:
         yield limits.check(f"{gate}: {what}", half.format(what) if key in ("precision", "f1") else what, seen.number(key), setting, n, least, units)
 
 
 def generalisation_gap(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """The challenger is not much better on what it trained on than on the holdout."""
-    seen = inputs.node("evaluation.generalisation")
+    seen, least = inputs.node("evaluation.generalisation"), limits.here.min_slice
+    if not (n := seen.count("n")):
+        yield nobody(gate, "videos of the rarer class", least)
+        return
     gap = seen.number("train_auc") - seen.number("holdout_auc")
-    yield limits.check(gate, "train AUC less holdout AUC", gap, "max_generalisation_gap", seen.count("n"), limits.here.min_slice, "videos of the rarer class")
+    yield limits.check(gate, "train AUC less holdout AUC", gap, "max_generalisation_gap", n, least, "videos of the rarer class")
 
 
 def score_collapse(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """Scores spread, and both verdicts are given."""
     seen = inputs.node("evaluation.collapse")
-    n, spread, real, fake = seen.count("n"), seen.number("spread"), seen.count("called_real"), seen.count("called_fake")
-    result = limits.check(gate, "standard deviation of p_fake", spread, "min_score_spread", n, limits.here.min_slice)
+    n, real, fake, least = seen.count("n"), seen.count("called_real"), seen.count("called_fake"), limits.here.min_slice
+    if not n:
+        yield nobody(gate, "videos", least)
+        return
+    result = limits.check(gate, "standard deviation of p_fake", seen.number("spread"), "min_score_spread", n, least)
     if result.verdict is GateVerdict.PASS and not (real and fake):
         only = "real" if real else "fake"
         reason = f"Every one of {n} videos is called {only}." if real or fake else "No video was called real or fake."
@@ -110,7 +120,9 @@ def size(gate: str, inputs: Inputs, limits: Limits) -> Results:
 def artifact_parity(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """The exported file scores golden clips as the checkpoint does."""
     seen = inputs.node("evaluation.parity")
-    n = seen.count("clips")
+    if not (n := seen.count("clips")):
+        yield nobody(gate, "golden clips", GOLDEN_CLIPS)
+        return
     yield limits.check(
         gate, "largest difference of p_fake between export and checkpoint", seen.number("max_difference"), "max_parity", n, GOLDEN_CLIPS, "clips"
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pipelines.gates.champion import NO_CHAMPION, has_champion
 from pipelines.gates.difference import Difference, more_would_tell, whose
-from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results
+from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results, nobody
 
 ROBUSTNESS_TESTS = 3  # share the level of their gate
 NO_GRADIENTS = "The champion is an imported ONNX file, which cannot be attacked white-box: nothing to compare with."
@@ -13,7 +13,9 @@ NO_GRADIENTS = "The champion is an imported ONNX file, which cannot be attacked 
 def robustness(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """Transferred attacks cost little, white-box attacks leave something standing, and the curve is not below the champion's."""
     champion_exists, seen = has_champion(inputs), inputs.node("evaluation.robustness")
-    n = seen.count("n")
+    if not (n := seen.count("n")):
+        yield nobody(gate, "clips of both classes", limits.here.min_slice)
+        return
     yield _bound_stands(f"{gate}: transfer", "balanced accuracy lost to transferred PGD at 0.05", seen.node("transfer"), "max_transfer_drop", n, limits)
     yield _bound_stands(f"{gate}: white-box", "balanced accuracy under white-box attack at 2/255", seen.node("whitebox"), "min_whitebox", n, limits)
     if not champion_exists:

@@ -163,6 +163,11 @@ def _weigh(what: str, measured: float, limit: float, at_least: bool, n: int, sma
     return GateVerdict.FAIL, f"{start} {is_}, but {asked}."
 
 
+def nobody(gate: str, units: str, smallest_n: int) -> GateResult:
+    """The one result of a gate that has none of these to judge: nothing was measured, and so many would decide."""
+    return GateResult(gate, GateVerdict.UNDECIDED, f"Undecided: there are no {units} to judge; {smallest_n} are needed.", n=0, smallest_n=smallest_n)
+
+
 def apart(value: float, bound: float, read: Callable[[float, int], str], digits: int) -> tuple[str, str]:
     """Both as `read` writes them with so many digits, and with more where they would look alike and are not: `0.032, but at most 0.032` tells nobody why."""
     found = read(value, digits), read(bound, digits)

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from flows.decide import decide_outcome, too_few
+from pipelines.gates import judge
+from pipelines.report import write_report
+from tests.pipelines.gate_examples import passing, replaced
 from tests.workspace.worlds import make_model, verdict_for
 from workspace.cycle import Cycle
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.promotion import override
-from workspace.settings import load_settings
+from workspace.settings import GateSettings, load_settings
 from workspace.state import Decision, champion
 
 SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
@@ -113,3 +116,15 @@ def test_another_gate_still_holds(tmp_path: Path) -> None:
     write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), verdict="fail", results=[SLOW, forgot]))
     override(tmp_path, "latency", who="ann", why="x", until=datetime.now(UTC) + timedelta(days=7))
     assert decided(tmp_path).outcome == "held"
+
+
+def test_a_first_model_that_too_few_people_judge_is_held_whoever_overrides_that_and_the_reason_says_so(tmp_path: Path) -> None:
+    """On so few no later model could be set against it: the last there would ever be came in on a word that was given for another model."""
+    few = replaced(passing(champion=False, drift="no reference"), ("evaluation", "gate_inputs", "people"), 40)
+    verdict = judge(**few, settings=GateSettings()).as_dict()
+    write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), **verdict))
+    override(tmp_path, "not worse than the champion", who="ana", why="few people yet", until=datetime.now(UTC) + timedelta(days=7))
+    found = decided(tmp_path)
+    assert found.outcome == "held" and found.defer and "videos of 40 people" in found.reason
+    assert found.reason.endswith("The override of 'not worse than the champion' by ana does not count: too few are there to judge a first model.")
+    assert found.reason in write_report(tmp_path, CYCLE).read_text(encoding="utf-8").replace("&#39;", "'")

@@ -1,16 +1,21 @@
 """What the gates read is computed from the predictions table alone: which rows are judged, slices, forgetting, what is new."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from flows.decide import too_few
 from model.card import ModelCard
 from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged, unmet
+from pipelines.gates import GateVerdict, judge
 from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices
+from tests.pipelines.gate_examples import passing
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
+from workspace.settings import GateSettings
 
 SETTINGS = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 50}})
 CYCLE = Cycle(
@@ -96,6 +101,26 @@ def test_a_first_model_is_judged_on_everything_and_compared_with_nothing() -> No
     assert found["people"] == 15, "so many a later model would be compared on"
 
 
+@pytest.mark.parametrize(
+    ("reals", "fakes", "lacks"), [(12, 12, "82 more are needed"), (12, 0, "no fake videos"), (0, 12, "no real videos"), (0, 0, "no real or fake")]
+)
+def test_a_first_model_with_nobody_to_judge_it_lacks_media_as_one_with_few_does(reals: int, fakes: int, lacks: str) -> None:
+    """`evaluation.accuracy.balanced_accuracy is missing` told nobody what to bring, and the media waited for a person instead of for more media."""
+    holdout = [videos(count, label, challenger=score) for count, label, score in ((reals, "real", 0.2), (fakes, "fake", 0.8)) if count]
+    train = [videos(100, label, fold="train", challenger=score) for label, score in (("real", 0.1), ("fake", 0.9))]
+    example, first = passing(champion=False, drift="no reference"), replace(CYCLE, base_model="", base_cycle="")
+    measured = gate_inputs(table(*holdout, *train), None, card("b"), SETTINGS, first)
+    clips = 4 * ((reals > 0) + (fakes > 0))  # as pipelines.artifact and pipelines.robustness measure them
+    measured["parity"] = {"clips": clips, "max_difference": 1e-5 if clips else None}
+    attacked = example["evaluation"]["gate_inputs"]["robustness"] | {"n": 24} if reals and fakes else {"n": 0}
+    example["evaluation"]["gate_inputs"] |= measured | {"robustness": attacked}
+    verdict = judge(**example, settings=GateSettings())
+    against = {result.gate.split(":")[0] for result in verdict.against()}
+    assert verdict.verdict is GateVerdict.UNDECIDED and too_few(verdict.as_dict()), verdict.reasons()
+    assert {"accuracy", "not worse than the champion", "robustness", "generalisation gap"} <= against
+    assert lacks in next(reason for reason in verdict.reasons() if reason.startswith("accuracy")) and "missing" not in " ".join(verdict.reasons())
+
+
 def test_forged_videos_are_judged_only_where_collected_ones_are_too_few() -> None:
     few = table(videos(20, "real", champion=0.2, challenger=0.2), videos(3, "fake", generator="swap", champion=0.8, challenger=0.8))
     forged = videos(12, "fake", generator="self_blend", origin="forged", champion=0.8, challenger=0.8)
@@ -110,10 +135,14 @@ def test_a_generator_is_new_when_the_base_has_not_met_it_and_nobody_forged_it_he
     assert new["generator"] == "neural" and new["n_real"] == 30 and new["challenger_auc"] == 1.0 and new["champion_auc"] < 0.6
 
 
-def test_fakes_without_a_named_generator_are_not_called_a_new_one() -> None:
-    rows = table(world(), videos(9, "fake", new=True, champion=0.5, challenger=0.9))
+@pytest.mark.parametrize(("had", "comes", "judged_on"), [(0, 9, 9), (4, 6, 10), (10, 6, None)])
+def test_fakes_without_a_named_generator_are_judged_as_of_one_until_the_holdout_has_enough(had: int, comes: int, judged_on: int | None) -> None:
+    """A week of them alone, every label wrong, was looked at by nobody. No champion can say that it knows them: that the holdout has enough does."""
+    nameless = [videos(count, "fake", new=new, champion=0.5, challenger=0.9) for count, new in ((had, False), (comes, True)) if count]
+    rows = table(world(), *nameless)
     holdout = rows[rows["fold"] == "holdout"]
-    assert list(unmet(holdout, holdout, CYCLE, 1)) == ["neural"]
+    found = {name: int((part["label"] == "fake").sum()) for name, part in unmet(holdout, holdout, CYCLE, 10).items()}
+    assert found == {"neural": 10} | ({"unknown": judged_on} if judged_on else {})
 
 
 @pytest.mark.parametrize(("had", "comes", "judged_on"), [(0, 4, 4), (4, 3, 7), (9, 6, 15), (10, 6, None), (9, 0, None)])

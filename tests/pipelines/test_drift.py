@@ -10,9 +10,12 @@ import pytest
 from model.paired import p_greater
 from pipelines.drift import FOLDER, champion_accuracy, draw, group_of, label_noise, run, videos_of_kinds, weigh
 from pipelines.drift_report import make_report
+from pipelines.gates import GateVerdict, judge
+from tests.pipelines.gate_examples import passing, replaced
 from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, write_sets
 from workspace.cycle import Cycle
 from workspace.files import read_json
+from workspace.settings import GateSettings
 
 SETTINGS = demo_settings({"gates": {"min_slice": 10}, "budget": {"attack_clips": 10}})
 SECOND = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W47.1")
@@ -357,6 +360,22 @@ def test_what_few_people_are_known_of_bounds_what_label_noise_is_told_of(wrong: 
         found = label_noise(pd.concat(sides, ignore_index=True), 0.92, known)
         held.append(p_greater(found["difference"], found["se"], found["df"], 0.01) < 0.01)
     assert least <= np.mean(held) <= most
+
+
+@pytest.mark.parametrize(("generator", "flipped", "held"), [("swap", True, True), ("", True, True), ("unknown", True, True), ("", False, False)])
+def test_fakes_that_name_no_generator_are_asked_of_as_of_one(generator: str, flipped: bool, held: bool) -> None:
+    """The column is optional. A week of a hundred real videos, all labelled fake, passed: `0 incoming videos with labels that the champion can judge`."""
+    known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2",), judged=("b2",), base_model="a" * 64, known_generators=("swap",))
+    rng, sides = np.random.default_rng(0), []
+    for new, label, videos, looks_fake in ((False, "real", 200, False), (False, "fake", 200, True), (True, "fake", 100, not flipped)):
+        p_fake = rng.beta(9, 1, videos) if looks_fake else rng.beta(1, 9, videos)
+        about = {"new": new, "label": label, "generator": generator if label == "fake" else "", "p_fake": p_fake, "batch": "b2"}
+        sides.append(pd.DataFrame(about).assign(cluster=[f"{new}{label}{number}" for number in range(videos)]))
+    found = label_noise(pd.concat(sides, ignore_index=True), 0.5, known)
+    assert (found["status"], found["n_ref"], found["n_new"]) == ("tested", 200, 100)
+    example = replaced(passing(something_new=False), ("drift", "gate_inputs", "labels"), found)
+    (result,) = [result for result in judge(**example, settings=GateSettings()).results if result.gate == "label noise"]
+    assert (result.verdict is GateVerdict.FAIL) == held, result.reason
 
 
 def test_each_batch_is_counted_by_itself_whatever_lies_between_its_rows() -> None:

@@ -235,6 +235,21 @@ def test_what_was_scored_is_not_scored_again(story: Any) -> None:
     assert np.isfinite(again["logit"]).all() and len(list((root / CACHE).glob("*.parquet"))) == 2
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0" * 4096, "cut"], ids=["empty", "zeros", "cut"])
+def test_damaged_scores_cost_time_and_nothing_else(story: Any, damage: bytes | str) -> None:
+    """As a machine that lost power may leave them: every later cycle ended at them, with an error that named no file."""
+    root = story[0]
+    whole = score_rows(root, root / "build/model", read_set(root, "validation"))
+    (path,) = (root / CACHE).glob(f"{sha256_file(root / 'build/model/model.safetensors')}-*.parquet")
+    before = path.read_bytes()
+    path.write_bytes(before[:-100] if isinstance(damage, str) else damage)
+    try:
+        again = score_rows(root, root / "build/model", read_set(root, "validation"))
+        assert np.allclose(again["logit"], whole["logit"]) and len(pd.read_parquet(path)) == again["sha256"].nunique()
+    finally:
+        path.write_bytes(before)
+
+
 def test_the_first_model_has_no_comparison_and_the_second_has_all(story: Any) -> None:
     _, _, _, before, after = story
     assert "comparison" not in before["evaluate"]["gate_inputs"] and before["evaluate"]["champion_sha256"] == ""

@@ -13,6 +13,7 @@ from media.shards import ShardWriter, read_index
 from model.attacks import RobustPoint
 from pipelines import robustness
 from pipelines.harden import same_length
+from pipelines.scoring import CACHE
 from tests.model.toys import lively_model, model_folder, toy_clip
 from tests.pipelines.small_world import demo_settings, first_cycle, second_cycle
 from workspace.settings import Settings
@@ -51,6 +52,16 @@ def test_a_curve_is_read_again_until_the_stage_has_another_version(attacked: Any
     assert len(made) == 2
     draw(settings, label="fake")
     assert len(made) == 3, "a person has corrected the label"
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 4096, b'[{"eps": 0.0, "n"'])
+def test_a_damaged_curve_is_measured_again(attacked: Any, tmp_path: Path, damage: bytes) -> None:
+    draw, made = attacked
+    draw(demo_settings())
+    (path,) = (tmp_path / CACHE).glob("attack-*.json")
+    path.write_bytes(damage)
+    assert [[point["eps"] for point in draw(demo_settings())] for _ in range(2)] == [robustness.eps_list(demo_settings())] * 2
+    assert len(made) == 2
 
 
 def test_the_attacks_aim_at_the_raw_logit_of_the_shipped_threshold(attacked: Any) -> None:

@@ -155,7 +155,7 @@ def test_half_a_card_and_half_a_verdict_are_named_with_what_restores_them(promot
         path.write_text(whole[: len(whole) // 2])
         done = vigil(*words, "-w", root, check=False)
         assert done.returncode == 1 and "mistake in Vigil" not in done.stderr, done.stderr
-        assert path.parent.name in done.stderr and ("Restore" in done.stderr or "git checkout reports/verdict.json" in done.stderr), done.stderr
+        assert path.parent.name in done.stderr and ("Restore" in done.stderr or "git checkout HEAD -- reports/verdict.json" in done.stderr), done.stderr
         path.write_text(whole)
         assert vigil(*words, "-w", root).returncode == 0
 

@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines.gates import GATES
+from pipelines.gates import GATES, judge
+from tests.pipelines.gate_examples import CHAMPION, passing, replaced, without
 from tests.workspace.worlds import make_model, start_python, verdict_for
 from workspace.errors import LeaseHeldError, ModelFileError, PromotionConflict, WorkspaceError
 from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.lease import lease
-from workspace.promotion import bootstrap, import_champion, overridden, override, overrides, promote, rollback
+from workspace.promotion import bootstrap, import_champion, overridden, override, overrides, promote, rollback, without_effect
+from workspace.settings import GateSettings
 from workspace.state import champion
 
 ONE, TWO, THREE = "2026-W46.1", "2026-W47.1", "2026-W48.1"
@@ -385,6 +387,7 @@ def test_bootstrapping_another_file_than_the_judged_one_is_refused(tmp_path):
 
 # -- overrides --------------------------------------------------------------------------------------------------------------------
 SOON = datetime.now(UTC) + timedelta(days=7)
+EVALUATION, DRIFT = ("evaluation", "gate_inputs"), ("drift", "gate_inputs")
 LATENCY = {"gate": "latency", "verdict": "fail", "reason": "slow", "measured": 9.0}
 
 
@@ -411,6 +414,30 @@ def test_an_override_lets_its_gate_pass_until_it_ends_and_no_other(tmp_path):
     assert overrides(events, SOON + timedelta(seconds=1)) == {}
     assert overrides(events, datetime(2020, 1, 1, tzinfo=UTC)) == {}, "a clock that was set back revives none"
     assert overridden(verdict_for(ONE, "d" * 64), in_force) is None, "nothing was held: nothing is overridden"
+
+
+TOO_FEW = {
+    "not worse than the champion": ((*EVALUATION, "comparison", "people"), 40),
+    "drift": ((*DRIFT, "n_ref"), 12),
+    "label noise": ((*DRIFT, "labels", "n_ref"), 12),
+    "forgetting": ((*EVALUATION, "forgetting"), {"count": 0, "rows": []}),
+    "worst slice": ((*EVALUATION, "slices"), {"count": 0, "rows": []}),
+    "robustness": ((*EVALUATION, "robustness", "n"), 0),
+}
+
+
+@pytest.mark.parametrize("gate", TOO_FEW)
+def test_an_override_covers_too_few_people_or_videos_beside_a_champion_and_no_missing_number(tmp_path, gate):
+    """It was taken, journalled and announced, and the next night was held by that very gate without a word of it."""
+    override(tmp_path, gate, who="ana", why="few people yet, all known", until=SOON)
+    in_force = overrides(Journal(tmp_path).events(), datetime.now(UTC))
+    path, few = TOO_FEW[gate]
+    page = judge(**replaced(passing(something_new=False), path, few), settings=GateSettings()).as_dict() | {"base_sha256": CHAMPION}
+    assert [row["gate"] for row in page["results"] if row["verdict"] != "pass"] == [gate]
+    assert overridden(page, in_force)[0]["verdict"] == "pass" and without_effect(page, in_force) == []
+    hole = judge(**without(passing(something_new=False), path), settings=GateSettings()).as_dict() | {"base_sha256": CHAMPION}
+    assert overridden(hole, in_force) is None
+    assert without_effect(hole, in_force) == [f"The override of {gate!r} by ana does not count: a number is missing, and nobody can answer for one."]
 
 
 def test_an_override_is_found_in_a_journal_that_began_with_a_bootstrap(tmp_path):

@@ -218,6 +218,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("faces.mode", "slow", "faces.mode"),
         ("gates.hold_on_drift", 1, "gates.hold_on_drift"),
         ("gates.max_fpr", float("nan"), "gates.max_fpr"),
+        ("gates.hold_alpha", 1e-9, "gates.hold_alpha"),  # nothing is shown at such a level: five gates held nothing, and their bounds looked like production's
+        ("gates.alpha", 0.499, "gates.alpha"),
         ("model.spatial_prior", [0.5, 0.5, 0.5], "sum to 1"),
         ("model.spatial_prior", [1.0], "spatial_prior"),
         ("model.dropout", 1.0, "less than 1"),

@@ -81,8 +81,8 @@ class GateSettings(Block):
     max_log_loss_rise: float = Field(
         0.05, gt=0, description="Largest tolerated rise of log-loss in nats against the champion (upper end); of 2,000 videos it is known to 0.01."
     )
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="One-sided level of the paired comparison: how often a model worse by the margin may pass.")
-    hold_alpha: float = Field(0.01, gt=0, lt=0.5, description="Level of each gate that holds for a shown loss: how often noise alone may hold a model.")
+    alpha: float = Field(0.05, gt=0, le=0.1, description="One-sided level of the paired comparison: how often a model worse by the margin may pass.")
+    hold_alpha: float = Field(0.01, ge=0.001, lt=0.5, description="Level of each gate that holds for a shown loss: how often noise alone may hold a model.")
     min_slice: Positive = Field(30, description="Fewer videos in a slice: reported, pooled, not judged alone.")
     max_slice_drop: Fraction = Field(0.02, description="A slice that is shown to lose more balanced accuracy against the champion holds the model.")
     min_new_auc: Fraction = Field(0.90, description="On a generator new to the champion, or to a holdout that had fewer than min_slice of it.")
