@@ -301,6 +301,35 @@ def test_whom_the_champion_has_learned_never_judges_whatever_they_are_called_now
     assert any(judges["identity"].str.startswith("bo ")) and report["leaks"] == []
 
 
+@pytest.mark.parametrize("tie", [{"source_video": "real/1.mp4"}, {"looks": "R1"}, {"label": "real", "duplicate_of": "R1"}, {"donor": "ana"}], ids=str)
+def test_whom_the_champion_has_learned_never_judges_whyever_what_taught_it_is_left_out_now(tmp_path: Path, tie: dict[str, str]) -> None:
+    """Only clips that stand, or that turned out to show somebody else, told whom it knows: a file of another source that was tied to one of hers kept
+    that one out, and her other takes judged under the mended name. Nor did a face that was lent to a fake count as seen."""
+    settings, journal = budget(), Journal(tmp_path)
+    before, after = (lambda number, form=form: form.format(number) for form in ("ana {}", "Ana {}"))
+    sides = ((split_of(before(number), settings.split), split_of(after(number), settings.split)) for number in range(500))
+    number = next(number for number, side in enumerate(sides) if side == ("train", "holdout"))
+    learned, other = sample("R1", identity=before(number), path="real/1.mp4", source="one"), sample("R2", path="real/2.mp4", source="one")
+    trains = next(f"q{one}" for one in range(99) if split_of(f"q{one}", settings.split) == "train")
+    lent = {"donor": before(number)} if "donor" in tie else tie
+    fake = sample("F", **{"label": "fake", "identity": trains, "source": "two", **lent})
+    write_batch(tmp_path, "b1", [learned])
+    write_batch(tmp_path, "b2", [*week("k", 60, 60), fake])
+    assemble.run(tmp_path, settings, cycle(["b1", "b2"], ["b1", "b2"]))
+    taught = table(tmp_path, "train")
+    assert {learned["sample_id"]} <= set(taught["sample_id"]) and ("donor" not in tie or fake["sample_id"] in set(taught["sample_id"]))
+    journal.append("cycle_opened", cycle="2026-W45.1", judged=["b1", "b2"], base_model="", base_cycle="", fingerprint="f", scheduled=False, week="2026-W45")
+    write_json(tmp_path / "models" / "2026-W45.1" / "card.json", {"train_clips": list(taught["sha256"])})
+    mended = {"identity": after(number)}
+    if "donor" in tie:  # all that is left of what taught it is the fake
+        write_batch(tmp_path, "b2", [*week("k", 60, 60), fake | {"donor": after(number)}])
+    write_batch(tmp_path, "b3", [other | mended] if "donor" in tie else [learned | mended, other | mended])
+    anew = replace(cycle(["b2", "b3"], ["b3"]), base_model="b" * 64, base_cycle="2026-W45.1")
+    report = assemble.run(tmp_path, settings, anew)
+    judges = pd.concat([table(tmp_path, "validation"), table(tmp_path, "holdout")])
+    assert other["sample_id"] not in set(judges["sample_id"]) and report["excluded"][assemble.LEARNED] == 1 and report["leaks"] == []
+
+
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
     """An evaluating batch that is learned before but came in later moves a person whose face the forgers of the other have learned."""
     write_batch(tmp_path, "b1", [*week("a", 30, 30), sample("kept", identity="pia", use="evaluate")])
