@@ -20,10 +20,10 @@ from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.manifest import composed
 from workspace.settings import BudgetSettings, Settings, SplitSettings
-from workspace.state import came_from, cycles, promoted
+from workspace.state import batch_states, came_from, cycles, promoted
 
 __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
@@ -42,7 +42,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """
     batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
-    video_of = _name_as_first(samples)
+    video_of = _name_as_first(samples, told_apart(_with_dropped(root, samples)))
     stands = standing(samples)
     sides = decide_sides(only_standing(samples, stands), settings.split, said=list(samples.values()))
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
@@ -110,12 +110,30 @@ def _people(row: Row) -> set[str]:
     return {row["cluster"], composed(row["donor"])} - {""}
 
 
-def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:
+def _with_dropped(root: Path, samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """The batches with those that were dropped between them: what was made of a file that went with one is not made of another source's file of that name.
+
+    A file that came in again under its name is not counted twice: whoever brought it may be called otherwise.
+    """
+    import pyarrow.parquet
+
+    events = Journal(root).events()
+    here = {(row["sample_id"], row["path"]) for row in chain.from_iterable(samples.values())}
+    dropped: dict[str, Sequence[Row]] = {}
+    for batch, told in batch_states(events).items():
+        manifest = root / "data" / "raw" / batch / "manifest.parquet"
+        if told.state == "dropped" and batch not in samples and manifest.is_file():
+            rows = pyarrow.parquet.read_table(manifest, columns=["sample_id", "source", "path"]).to_pylist()
+            dropped[batch] = [row for row in rows if (row["sample_id"], row["path"]) not in here]
+    every = {**samples, **dropped}
+    return {batch: every[batch] for batch in _as_learned(events, every)}
+
+
+def _name_as_first(samples: Mapping[str, Sequence[Row]], called: Callable[[str, str], str]) -> Callable[[Row], str]:
     """Call files and source videos as `told_apart` says, each content as the batch that brought it first; returns what a row's source video is called.
 
     The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that.
     """
-    called = told_apart(samples)
     first: dict[str, Row] = {}
     for row in chain.from_iterable(samples.values()):
         if not is_erased(row):  # whose path is what says so
@@ -138,13 +156,16 @@ def learning_order(root: Path, cycle: Cycle) -> list[str]:
     Who comes first keeps its side of the split. This order never changes, whatever people decide about a batch and when: by the moment
     of acceptance, a batch that a person had released stood behind the others in its own cycle and before them in the next.
     """
-    events = Journal(root).events()
+    return _as_learned(Journal(root).events(), cycle.batches)
+
+
+def _as_learned(events: Sequence[Event], batches: Iterable[str]) -> list[str]:
     learned: dict[str, int] = {}
     ever = promoted(events)
     for number, known in enumerate(one for one in cycles(events) if one.cycle in ever):
         for batch in known.judged:
             learned.setdefault(batch, number)
-    return sorted(cycle.batches, key=lambda batch: (learned.get(batch, len(events)), batch))
+    return sorted(batches, key=lambda batch: (learned.get(batch, len(events)), batch))
 
 
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:

@@ -81,6 +81,7 @@ def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, st
 def told_apart(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> Callable[[str, str], str]:
     """How a path, or the source video that a file of this source names, is called where several sources have a file of that path: numbered files
     come each week anew. What names one means that of its own source, else that of the source which had it first. Any other name stays as it is.
+    Of each row its source, path and sample id count.
     """
     having: dict[str, dict[str, None]] = {}
     for samples in batches.values():

@@ -13,13 +13,18 @@ import pytest
 from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
 from pipelines import assemble
 from pipelines.draw import Row, draw_balanced, panel
+from pipelines.rows import rows_of
 from pipelines.sides import OTHER_PERSON, OTHER_VIDEO, split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
 from workspace.files import read_json, write_json
+from workspace.for_review import erased_path
+from workspace.forgetting import forget
 from workspace.journal import Journal
+from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, write_manifest
+from workspace.repository import init_repository
 from workspace.settings import BudgetSettings, Settings
 
 
@@ -328,6 +333,51 @@ def test_whom_the_champion_has_learned_never_judges_whyever_what_taught_it_is_le
     report = assemble.run(tmp_path, settings, anew)
     judges = pd.concat([table(tmp_path, "validation"), table(tmp_path, "holdout")])
     assert other["sample_id"] not in set(judges["sample_id"]) and report["excluded"][assemble.LEARNED] == 1 and report["leaks"] == []
+
+
+def in_batches(root: Path, batches: dict[str, list[dict[str, Any]]]) -> None:
+    """Write the samples as ingest and the stage faces would: a manifest, and its faces. Rows that a batch there already has are taken from there."""
+    for batch, samples in batches.items():
+        folder = root / "data" / "raw" / batch
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "manifest.parquet").is_file():
+            rows = [{**dict.fromkeys(MANIFEST_COLUMNS, ""), **one, "batch": batch, "bytes": 0, "offset": 0} for one in samples]
+            write_manifest(pd.DataFrame(rows)[list(MANIFEST_COLUMNS)], folder)
+        rows = rows_of(read_manifest(folder))
+        write_batch(root, batch, [{**row, "clips": int(row["use"] != "never")} for row in rows])
+
+
+@pytest.mark.parametrize(("kept", "named"), [("holdout", ""), ("validation", "identity")])
+def test_erasing_or_dropping_a_file_of_one_source_moves_nobody_of_another(tmp_path: Path, kept: str, named: str) -> None:
+    """Of two numbered files real/4.mp4 one was erased: its fakes were taken for made of the other, and all files of the person in that one went to train."""
+    settings = budget()
+    trains, judges = (next(f"{side}-{n}" for n in range(99) if split_of(f"{side}-{n}", settings.split) == side) for side in ("train", kept))
+    first = sample("R1", identity=trains, path="real/4.mp4", source="one")
+    made = sample("F", "fake", trains if named else "", path="fake/4.mp4", source="one", source_video="real/4.mp4")
+    answer = made | {"source": "feedback", "path": "f.mp4", "case_id": "c"}
+    other = [sample(f"R2-{n}", identity=judges, path=f"real/{n}.mp4", source="two") for n in (4, 5)]
+    batches = {"b0": [first], "b1": [*week("k", 60, 60), made], "b2": [*week("m", 4, 4), *other], "b3": [answer], "b4": week("x", 4, 4)}
+    sides = []
+    for change in ("none", "drop", "erase"):
+        root = tmp_path / change
+        journal = Journal(root)
+        for batch in batches:
+            journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
+        in_batches(root, batches)
+        if change == "erase":
+            init_repository(root, "")
+            forget(root, {first["sample_id"]: ""}, "ada")
+            in_batches(root, batches)
+            rows = [row for manifest in manifests(root) for row in rows_of(read_manifest(manifest.parent))]
+            assert {row["source_video"] for row in rows if row["sample_id"] == made["sample_id"]} == {erased_path(first["sample_id"])}
+        if change == "drop":
+            journal.append("batch_state", batch="b0", state="dropped", who="ada", why="bad")
+        left = [batch for batch in batches if batch != "b0" or change == "none"]
+        report = assemble.run(root, settings, cycle(left, left[-1:]))
+        shown = every_side(root).set_index("sample_id")
+        sides.append([set(shown.loc[[one["sample_id"]], "split"]) for one in (made, *other)])
+        assert report["leaks"] == [] and report["excluded"] == {}
+    assert sides == [[{"train"}, {kept}, {kept}]] * 3
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
