@@ -218,11 +218,13 @@ def _forget_names(root: Path, samples: Collection[str]) -> None:
     """Take the files' names out of what ingest remembers; it reads those again that still lie at their source."""
     try:
         stored = read_json(root / SEEN)
-        kept = {source: {name: row for name, row in rows.items() if row[2] not in samples} for source, rows in stored["sources"].items()}
+        gone = {source: {name for name, row in rows.items() if row[2] in samples} for source, rows in stored["sources"].items()}
+        kept = {source: {name: row for name, row in rows.items() if name not in gone[source]} for source, rows in stored["sources"].items()}
+        bare = {source: [name for name in names if name not in gone.get(source, ())] for source, names in stored.get("unlabelled", {}).items()}
     except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):  # none, or none that ingest would read
         return
-    if kept != stored["sources"]:
-        write_json(root / SEEN, {**stored, "sources": kept})
+    if any(gone.values()):
+        write_json(root / SEEN, {**stored, "sources": kept, "unlabelled": bare})
 
 
 def mentions(path: Path, samples: Collection[str]) -> bool:
