@@ -148,7 +148,7 @@ def decide_sides(
 ) -> Sides:
     """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted;
     `kept`: people whom batches before all of these keep for evaluation; `said`: all rows of each batch, where `batches` has those alone that
-    stand: who is shown was said where a row came in, and stays said there when another takes its place.
+    stand: who is shown, and what was made of what, was said where a row came in, and stays said there when another takes its place.
 
     Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
     does, or, who stands elsewhere already, keeps that side, and the file is left out; so is one that turns out to be made, by way of files that are not used,
@@ -156,23 +156,25 @@ def decide_sides(
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
     sides = Sides(claims={("person", composed(name)): "holdout" for name in kept})
-    placed: list[Mapping[str, Any]] = []
+    placed: dict[str, Mapping[str, Any]] = {}
     for batch, words in zip(batches, batches if said is None else said, strict=True):
         for earlier in sides.shown.learn(sorted(words, key=_turn)):
             _settle(earlier, sides)
-        for sample in sorted(batch, key=_turn):
-            placed.append(sample)
+        here = {sample["sample_id"]: sample for sample in batch}
+        later = {sample["sample_id"]: sample for sample in words if sample["sample_id"] not in here.keys() | placed.keys()}  # as they get a label
+        placed |= here
+        for sample in sorted([*here.values(), *later.values()], key=_turn):
             sides.first.setdefault(composed(sample["path"]), sample["sample_id"])
-            side, why_not = _side(sample, split, sides)
+            side, why_not = _side(sample, split, sides) if sample["sample_id"] in here else (None, "")
             if side is None:
-                sides.excluded[sample["sample_id"]] = why_not
+                sides.excluded |= {sample["sample_id"]: why_not} if why_not else {}
                 _pass_on(sample, sides, {sides.of_person(sample["donor"], split)} if sample["donor"] else set())
                 continue
             sides.of_sample[sample["sample_id"]] = side
             own = ("video", composed(sample["path"]))
             sides.claim([*_keys(sample, sides.shown.person(sample)), *({own} & sides.tied.keys())], side)
             sides.files.setdefault(own[1], set()).add(side)
-    while sum(_turned_out(sample, sides) for sample in placed):
+    while sum(_turned_out(sample, sides) for sample in placed.values()):
         pass
     return sides
 
