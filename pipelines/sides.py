@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipelines.people import Shown
-from workspace.for_review import is_erased
+from workspace.for_review import is_erased, is_erased_path
 from workspace.manifest import composed
 from workspace.settings import SplitSettings
 
@@ -23,6 +23,7 @@ OTHER_DONOR = "donor and target on different sides"
 OTHER_VIDEO = "its source video is on another side"
 OTHER_LOOK = "it shows what a sample on another side shows"
 OTHER_PERSON = "it names nobody, and shows a person who is on another side"
+MADE_OF_ERASED = "it names nobody, and the file that it was made of was erased"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
@@ -242,6 +243,8 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
     if unusable:
         return None, unusable
     person = sides.shown.person(sample)
+    if not person and sample["source_video"] and is_erased_path(sides.shown.video(sample)):
+        return None, MADE_OF_ERASED
     if sample["use"] == "evaluate":
         wanted: Side = "holdout"
         if any(sides.claims.get(("person", name), wanted) != wanted for name in (person, composed(sample["donor"]))):

@@ -14,7 +14,7 @@ from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
 from pipelines import assemble
 from pipelines.draw import Row, draw_balanced, panel
 from pipelines.rows import rows_of
-from pipelines.sides import OTHER_PERSON, OTHER_VIDEO, split_of
+from pipelines.sides import MADE_OF_ERASED, OTHER_PERSON, OTHER_VIDEO, split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
 from workspace.cycle import Cycle
@@ -349,35 +349,43 @@ def in_batches(root: Path, batches: dict[str, list[dict[str, Any]]]) -> None:
 
 @pytest.mark.parametrize(("kept", "named"), [("holdout", ""), ("validation", "identity")])
 def test_erasing_or_dropping_a_file_of_one_source_moves_nobody_of_another(tmp_path: Path, kept: str, named: str) -> None:
-    """Of two numbered files real/4.mp4 one was erased: its fakes were taken for made of the other, and all files of the person in that one went to train."""
+    """Of two numbered files real/4.mp4 one was erased: its fakes were taken for made of the other, and all files of the person in that one went to train.
+    And nameless fakes of a video trained once it was erased, while other files of its person judged.
+    """
     settings = budget()
     trains, judges = (next(f"{side}-{n}" for n in range(99) if split_of(f"{side}-{n}", settings.split) == side) for side in ("train", kept))
     first = sample("R1", identity=trains, path="real/4.mp4", source="one")
     made = sample("F", "fake", trains if named else "", path="fake/4.mp4", source="one", source_video="real/4.mp4")
     answer = made | {"source": "feedback", "path": "f.mp4", "case_id": "c"}
     other = [sample(f"R2-{n}", identity=judges, path=f"real/{n}.mp4", source="two") for n in (4, 5)]
-    batches = {"b0": [first], "b1": [*week("k", 60, 60), made], "b2": [*week("m", 4, 4), *other], "b3": [answer], "b4": week("x", 4, 4)}
-    sides = []
+    third = sample("R2-6", identity=judges, path="real/6.mp4", source="two")
+    shows = [sample("F6", "fake", path="fake/6.mp4", source="two", source_video="real/6.mp4")]
+    shows.append(sample("F7", "fake", path="fake/7.mp4", source="two", source_video="fake/6.mp4"))
+    weeks = {"b0": [first], "b1": [*week("k", 60, 60), made], "b2": [*week("m", 4, 4), *other, third, *shows], "b3": [answer], "b4": week("x", 4, 4)}
     for change in ("none", "drop", "erase"):
         root = tmp_path / change
         journal = Journal(root)
-        for batch in batches:
+        for batch in weeks:
             journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
-        in_batches(root, batches)
+        in_batches(root, weeks)
         if change == "erase":
             init_repository(root, "")
-            forget(root, {first["sample_id"]: ""}, "ada")
-            in_batches(root, batches)
+            forget(root, {first["sample_id"]: "", third["sample_id"]: ""}, "ada")
+            in_batches(root, weeks)
             rows = [row for manifest in manifests(root) for row in rows_of(read_manifest(manifest.parent))]
             assert {row["source_video"] for row in rows if row["sample_id"] == made["sample_id"]} == {erased_path(first["sample_id"])}
         if change == "drop":
             journal.append("batch_state", batch="b0", state="dropped", who="ada", why="bad")
-        left = [batch for batch in batches if batch != "b0" or change == "none"]
+        left = [batch for batch in weeks if batch != "b0" or change == "none"]
         report = assemble.run(root, settings, cycle(left, left[-1:]))
         shown = every_side(root).set_index("sample_id")
-        sides.append([set(shown.loc[[one["sample_id"]], "split"]) for one in (made, *other)])
-        assert report["leaks"] == [] and report["excluded"] == {}
-    assert sides == [[{"train"}, {kept}, {kept}]] * 3
+        sides = {one["path"]: set(shown.loc[shown.index == one["sample_id"], "split"]) for one in (made, *other, *shows)}
+        unknown = change == "erase" and not named  # nobody can say any more whom it shows
+        assert sides == {"fake/4.mp4": set() if unknown else {"train"}, **{one["path"]: {kept} for one in other}, **{one["path"]: set() for one in shows}}, (
+            change
+        )
+        assert report["leaks"] == [] and sum(report["excluded"].values()) == len(shows) + unknown + (change == "erase")
+        assert report["excluded"].get(MADE_OF_ERASED, 0) == (len(shows) + unknown if change == "erase" else 0)
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:
