@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
+from pipelines.rows import rows_of
 from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
@@ -21,7 +22,7 @@ from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
 from workspace.journal import Event, Journal
-from workspace.manifest import composed
+from workspace.manifest import composed, read_manifest
 from workspace.settings import BudgetSettings, Settings, SplitSettings
 from workspace.state import batch_states, came_from, cycles, promoted
 
@@ -115,15 +116,13 @@ def _with_dropped(root: Path, samples: Mapping[str, Sequence[Row]]) -> dict[str,
 
     A file that came in again under its name is not counted twice: whoever brought it may be called otherwise.
     """
-    import pyarrow.parquet
-
     events = Journal(root).events()
     here = {(row["sample_id"], row["path"]) for row in chain.from_iterable(samples.values())}
     dropped: dict[str, Sequence[Row]] = {}
     for batch, told in batch_states(events).items():
-        manifest = root / "data" / "raw" / batch / "manifest.parquet"
-        if told.state == "dropped" and batch not in samples and manifest.is_file():
-            rows = pyarrow.parquet.read_table(manifest, columns=["sample_id", "source", "path"]).to_pylist()
+        folder = root / "data" / "raw" / batch
+        if told.state == "dropped" and batch not in samples and (folder / "manifest.parquet").is_file():
+            rows = rows_of(read_manifest(folder)[["sample_id", "source", "path"]])
             dropped[batch] = [row for row in rows if (row["sample_id"], row["path"]) not in here]
     every = {**samples, **dropped}
     return {batch: every[batch] for batch in _as_learned(events, every)}

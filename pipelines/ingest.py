@@ -8,8 +8,9 @@ the next run finishes or repeats it. The caller holds the workspace's lease.
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,7 @@ from workspace.state import batch_states
 BATCH_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
 DESCRIBED = ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")
 OF_FAKES = ("donor", "generator")
-SAYING = ("sample_id", "batch", "path", "label", "use", "identity", "donor", "generator", "source", "case_id", "quarantine", "duplicate_of")
+SAYING = ["sample_id", "batch", "path", "label", "use", "identity", "donor", "generator", "source", "case_id", "quarantine", "duplicate_of"]
 STRICTEST, UNSTATED = ("never", "evaluate", "train"), "train"
 
 
@@ -112,14 +113,20 @@ def _of_dropped(root: Path) -> tuple[Known, set[str]]:
     """What all batches say of the contents of dropped ones, and those of these contents that no other batch holds. Looks are left out."""
     import pyarrow.parquet
 
-    states = {batch: told for batch, told in batch_states(Journal(root).events()).items() if (root / "data" / "raw" / batch / "manifest.parquet").is_file()}
-    known, samples = Known(), set[str]()
-    for batch in (batch for batch, told in states.items() if told.state == "dropped"):
-        samples |= {*pyarrow.parquet.read_table(root / "data" / "raw" / batch / "manifest.parquet", columns=["sample_id"])["sample_id"].to_pylist()}
+    def said(batch: str, columns: Sequence[str], of: Collection[str] | None = None) -> list[dict[str, Any]]:
+        with suppress(OSError, ValueError):  # `vigil doctor` names one that is away or cannot be read
+            chosen = None if of is None else [("sample_id", "in", of)]
+            rows: list[dict[str, Any]] = pyarrow.parquet.read_table(
+                root / "data" / "raw" / batch / "manifest.parquet", columns=columns, filters=chosen
+            ).to_pylist()
+            return rows
+        return []
+
+    known, states = Known(), batch_states(Journal(root).events())
+    samples = {row["sample_id"] for batch, told in states.items() if told.state == "dropped" for row in said(batch, ["sample_id"])}
     for batch, told in states.items() if samples else ():
-        folder = root / "data" / "raw" / batch
-        table = pyarrow.parquet.read_table(folder / "manifest.parquet", columns=[*SAYING], filters=[("sample_id", "in", samples)])
-        known.add(folder, [{**row, "phash": ""} for row in table.to_pylist()], dropped=told.state == "dropped", again=told.again)
+        rows = [{**row, "phash": ""} for row in said(batch, SAYING, samples)]
+        known.add(root / "data" / "raw" / batch, rows, dropped=told.state == "dropped", again=told.again)
     return known, samples - known.labels.keys()
 
 

@@ -162,8 +162,8 @@ def decide_sides(
         for earlier in sides.shown.learn(sorted(words, key=_turn)):
             _settle(earlier, sides)
         here = {sample["sample_id"]: sample for sample in batch}
-        later = {sample["sample_id"]: sample for sample in words if sample["sample_id"] not in here.keys() | placed.keys()}  # as they get a label
         placed |= here
+        later = {sample["sample_id"]: sample for sample in words if sample["sample_id"] not in placed}  # their row stands in a later batch
         for sample in sorted([*here.values(), *later.values()], key=_turn):
             sides.first.setdefault(composed(sample["path"]), sample["sample_id"])
             side, why_not = _side(sample, split, sides) if sample["sample_id"] in here else (None, "")
