@@ -14,16 +14,17 @@ from typing import Any
 
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
-from pipelines.sides import OTHER_DONOR, OTHER_PERSON, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
+from pipelines.rows import rows_of
+from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
-from workspace.journal import Journal
-from workspace.manifest import composed
+from workspace.journal import Event, Journal
+from workspace.manifest import composed, read_manifest
 from workspace.settings import BudgetSettings, Settings, SplitSettings
-from workspace.state import came_from, cycles, promoted
+from workspace.state import batch_states, came_from, cycles, promoted
 
 __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
@@ -42,7 +43,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """
     batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
-    video_of = _name_as_first(samples)
+    video_of = _name_as_first(samples, told_apart(_with_dropped(root, samples)))
     stands = standing(samples)
     sides = decide_sides(only_standing(samples, stands), settings.split, said=list(samples.values()))
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
@@ -53,27 +54,26 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     every = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     for row in (*clips, *every):
         row["source_video"] = video_of(row)
-    made = [row for row in every if row["forger"] not in cycle.waiting_forgers]
-    forged_excluded = Counter({NOT_ARRIVED: len(every) - len(made)} if len(made) < len(every) else {})
-    forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
     earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
     known = {one["sample_id"]: one["label"] for one in earlier if one["label"] and not one["quarantine"]}
-    for row in (*clips, *forged):
+    for row in (*clips, *every):
         row["split"], row["new"] = sides.of_sample.get(row["sample_id"], UNLABELLED), row["batch"] in cycle.judged
         said = {name: row[name] for name in ("identity", "source_video")} | {"path": paths[row["sample_id"]]}
         of_video = row["source_video"] or composed(said["path"]) in named
         row["cluster"] = sides.shown.person(said) or (sides.shown.video(said) if of_video else row["sample_id"])
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
-    turned_out = [row for row in clips if sides.excluded.get(row["sample_id"]) == OTHER_PERSON]
-    if taught := _taught(root, cycle, [*collected, *forged, *turned_out]):
-        judging = [row for row in (*collected, *forged) if row["split"] != "train" and row["cluster"] in taught]
-        for row in judging:
-            sides.of_sample.pop(row["sample_id"], None)
-            sides.excluded[row["sample_id"]] = LEARNED
-        collected, forged = ([row for row in rows if row["sample_id"] in sides.of_sample] for rows in (collected, forged))
+    if taught := _taught(root, cycle, (*clips, *every)):
+        for row in collected:
+            if row["split"] != "train" and taught & _people(row):
+                sides.of_sample.pop(row["sample_id"], None)
+                sides.excluded[row["sample_id"]] = LEARNED
+        collected = [row for row in collected if row["sample_id"] in sides.of_sample]
+    made = [row for row in every if row["forger"] not in cycle.waiting_forgers]
+    forged_excluded = Counter({NOT_ARRIVED: len(every) - len(made)} if len(made) < len(every) else {})
+    forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
@@ -94,23 +94,45 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     return report
 
 
-def _taught(root: Path, cycle: Cycle, rows: Sequence[Row]) -> set[str]:
-    """The clusters of which the base, or a model that it came from, has seen a clip in training, as far as their cards are here.
+def _taught(root: Path, cycle: Cycle, rows: Iterable[Row]) -> set[str]:
+    """Whom the clips show that the base, or a model that it came from, has seen in training, as far as their cards are here: `_people` of them all.
 
-    A batch that was dropped to come in again under other names, or a row that was erased, takes with it what kept its people on their side.
+    A batch that was dropped to come in again under other names, or a row that was erased, takes with it what kept its people on their side. The rows
+    are also those that are left out now, for whatever reason: what was learned stays learned.
     """
     events = Journal(root).events()
     cards = [root / "models" / name / "card.json" for name in (cycle.base_cycle, *came_from(events, cycle.base_cycle)) if name]
-    clusters = {row["sha256"]: row["cluster"] for row in rows}
-    return {clusters[clip] for card in cards if card.is_file() for clip in read_json(card).get("train_clips", ()) if clip in clusters}
+    learned = {clip for card in cards if card.is_file() for clip in read_json(card).get("train_clips", ())}
+    return {name for row in rows if row["sha256"] in learned for name in _people(row)}
 
 
-def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:
+def _people(row: Row) -> set[str]:
+    """Whom a clip shows, by cluster, and whose face it has."""
+    return {row["cluster"], composed(row["donor"])} - {""}
+
+
+def _with_dropped(root: Path, samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """The batches with those that were dropped between them: what was made of a file that went with one is not made of another source's file of that name.
+
+    A file that came in again under its name is not counted twice: whoever brought it may be called otherwise.
+    """
+    events = Journal(root).events()
+    here = {(row["sample_id"], row["path"]) for row in chain.from_iterable(samples.values())}
+    dropped: dict[str, Sequence[Row]] = {}
+    for batch, told in batch_states(events).items():
+        folder = root / "data" / "raw" / batch
+        if told.state == "dropped" and batch not in samples and (folder / "manifest.parquet").is_file():
+            rows = rows_of(read_manifest(folder)[["sample_id", "source", "path"]])
+            dropped[batch] = [row for row in rows if (row["sample_id"], row["path"]) not in here]
+    every = {**samples, **dropped}
+    return {batch: every[batch] for batch in _as_learned(events, every)}
+
+
+def _name_as_first(samples: Mapping[str, Sequence[Row]], called: Callable[[str, str], str]) -> Callable[[Row], str]:
     """Call files and source videos as `told_apart` says, each content as the batch that brought it first; returns what a row's source video is called.
 
     The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that.
     """
-    called = told_apart(samples)
     first: dict[str, Row] = {}
     for row in chain.from_iterable(samples.values()):
         if not is_erased(row):  # whose path is what says so
@@ -133,13 +155,16 @@ def learning_order(root: Path, cycle: Cycle) -> list[str]:
     Who comes first keeps its side of the split. This order never changes, whatever people decide about a batch and when: by the moment
     of acceptance, a batch that a person had released stood behind the others in its own cycle and before them in the next.
     """
-    events = Journal(root).events()
+    return _as_learned(Journal(root).events(), cycle.batches)
+
+
+def _as_learned(events: Sequence[Event], batches: Iterable[str]) -> list[str]:
     learned: dict[str, int] = {}
     ever = promoted(events)
     for number, known in enumerate(one for one in cycles(events) if one.cycle in ever):
         for batch in known.judged:
             learned.setdefault(batch, number)
-    return sorted(cycle.batches, key=lambda batch: (learned.get(batch, len(events)), batch))
+    return sorted(batches, key=lambda batch: (learned.get(batch, len(events)), batch))
 
 
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:

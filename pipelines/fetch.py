@@ -7,7 +7,7 @@ connection leaves them there, and the next run goes on with them.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -48,15 +48,15 @@ def located(root: Path, source: SourceSettings) -> Path:
     raise FileNotFoundError(2, f"there is no {path}")
 
 
-def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen) -> list[ObjectInfo]:
-    """The objects below an S3 prefix that were never looked at, or changed since. Raises NotNow when S3 does not answer."""
+def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen, again: Collection[str] = ()) -> list[ObjectInfo]:
+    """The objects below an S3 prefix that were never looked at, or changed since, or are one of `again`. Raises NotNow when S3 does not answer."""
     known_as = seen_as(source, _url(source))
 
     def is_known(item: ObjectInfo) -> bool:
         name, stamp = _name(item.key, source), Stamp(item.size, item.etag)
         before = seen.get(known_as, name)
         refused = before is not None and before.stamp == stamp and before.problem in CLOSED.values()  # what stays refused is not new
-        return refused or seen.unchanged(known_as, name, stamp) is not None
+        return refused or ((entry := seen.unchanged(known_as, name, stamp)) is not None and (bool(entry.problem) or entry.sample_id not in again))
 
     return [item for item in _objects(source, settings) if not is_known(item)]
 

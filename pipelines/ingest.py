@@ -8,8 +8,9 @@ the next run finishes or repeats it. The caller holds the workspace's lease.
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from workspace.state import batch_states
 BATCH_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
 DESCRIBED = ("identity", "source_video", "method", "compression", "licence", "consent", "attributes")
 OF_FAKES = ("donor", "generator")
+SAYING = ["sample_id", "batch", "path", "label", "use", "identity", "donor", "generator", "source", "case_id", "quarantine", "duplicate_of"]
 STRICTEST, UNSTATED = ("never", "evaluate", "train"), "train"
 
 
@@ -79,15 +81,17 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
 
 
 def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], problems: dict[str, str] | None = None) -> int:
-    """How many files of the sources were never looked at, changed since, can be read now, or were given the label they lacked; reads no media.
+    """How many files of the sources were never looked at, changed since, can be read now, were given the label they lacked, or may come in again after
+    their batch was dropped; reads no media.
 
     A source that cannot be read or understood counts 0; the reason is put into `problems`.
     """
     seen, count = Seen(root, settings.ingest.max_file_bytes), 0
+    known, dropped = _of_dropped(root)
     for source in sources:
         try:
             if is_s3(source.path):
-                count += len(pending_objects(source, settings.ingest, seen))
+                count += len(pending_objects(source, settings.ingest, seen, dropped - known.dropped.keys()))
                 continue
             place = located(root, source)
             listing = read_layout(source, place)
@@ -96,11 +100,47 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], p
                 problems[source.name] = in_one_line(problem)
             continue
         known_as = seen_as(source, place)
-        again = [found for found in listing.files if _measured_before(seen, known_as, source, found, stamp_of(found.path)) is None]
+        before = [(found, _measured_before(seen, known_as, source, found, stamp_of(found.path))) for found in listing.files]
+        again = [found for found, entry in before if entry is None]
         bare = seen.unlabelled(known_as)
-        count += len({found.name for found in listing.files if found.label and found.name in bare} - {found.name for found in again})
+        labelled = {found.name for found, entry in before if entry and found.label and found.name in bare}
+        count += len(labelled | _let_in([(found, entry) for found, entry in before if entry and entry.sample_id in dropped], source, listing, known))
         count += sum(seen.get(known_as, found.name) is None or os.access(found.path, os.R_OK) for found in again)  # what stays closed or gone is not new
     return count
+
+
+def _of_dropped(root: Path) -> tuple[Known, set[str]]:
+    """What all batches say of the contents of dropped ones, and those of these contents that no other batch holds. Looks are left out."""
+    import pyarrow.parquet
+
+    def said(batch: str, columns: Sequence[str], of: Collection[str] | None = None) -> list[dict[str, Any]]:
+        with suppress(OSError, ValueError):  # `vigil doctor` names one that is away or cannot be read
+            chosen = None if of is None else [("sample_id", "in", of)]
+            rows: list[dict[str, Any]] = pyarrow.parquet.read_table(
+                root / "data" / "raw" / batch / "manifest.parquet", columns=columns, filters=chosen
+            ).to_pylist()
+            return rows
+        return []
+
+    known, states = Known(), batch_states(Journal(root).events())
+    samples = {row["sample_id"] for batch, told in states.items() if told.state == "dropped" for row in said(batch, ["sample_id"])}
+    for batch, told in states.items() if samples else ():
+        rows = [{**row, "phash": ""} for row in said(batch, SAYING, samples)]
+        known.add(root / "data" / "raw" / batch, rows, dropped=told.state == "dropped", again=told.again)
+    return known, samples - known.labels.keys()
+
+
+def _let_in(of_dropped: Sequence[tuple[Found, Entry]], source: SourceSettings, listing: Listing, known: Known) -> set[str]:
+    """The files, by name, whose content a dropped batch holds that lets it in again, or of which something else is said now."""
+    readable = [(found, entry.sample_id) for found, entry in of_dropped if not (entry.problem or found.problem)]
+    uses: dict[str, str] = {}
+    for found, sample_id in readable:
+        _note_use(uses, sample_id, found)
+    return {
+        found.name
+        for found, sample_id in readable
+        if not known.holds(sample_id, found, _said_now(sample_id, found, source, listing.names_people, uses[sample_id], False), by_people=False)
+    }
 
 
 def _measured_before(seen: Seen, known_as: str, source: SourceSettings, found: Found, stamp: Stamp) -> Entry | None:

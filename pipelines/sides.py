@@ -1,18 +1,19 @@
 """Who stands on which side: train, validation or holdout. People are split by a keyed hash, so that nobody ever moves.
 
 What the hash cannot know is claimed in the order in which batches were learned: a later batch never takes a person, a source
-video or a look from the side where an earlier one put it, nor a fake of a file to another side than the file's. So nothing that
-once trained ever judges. What judges goes on to, but for a nameless file that turns out to show a person of another side.
+video or a look from the side where an earlier one put it, nor a fake of a file to another side than the file's. A file that is left out claims
+nothing, but what is made of it stands where the files stand that it shows, or is left out too. So nothing that once trained ever judges. What judges
+goes on to, but for a nameless file that turns out to show a person of another side, and one that turns out to be made of a file of another side.
 """
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipelines.people import Shown
-from workspace.for_review import is_erased
+from workspace.for_review import is_erased, is_erased_path
 from workspace.manifest import composed
 from workspace.settings import SplitSettings
 
@@ -22,6 +23,7 @@ OTHER_DONOR = "donor and target on different sides"
 OTHER_VIDEO = "its source video is on another side"
 OTHER_LOOK = "it shows what a sample on another side shows"
 OTHER_PERSON = "it names nobody, and shows a person who is on another side"
+MADE_OF_ERASED = "it names nobody, and the file that it was made of was erased"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
@@ -45,12 +47,37 @@ class Sides:
     of_sample: dict[str, Side] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, str], Side] = field(default_factory=dict)
-    files: dict[str, set[Side]] = field(default_factory=dict)  # by path, `composed`: what a fake names as its source video
+    files: dict[str, set[Side]] = field(default_factory=dict)  # by path, `composed`: what a fake names as its source video; of one left out, what it shows
+    alike: dict[str, set[Side]] = field(default_factory=dict)  # by group of lookalikes: what those that are left out were made of
+    first: dict[str, str] = field(default_factory=dict)  # by path, `composed`: the content that had it first; a source may call another so later
+    tied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # videos and looks that one file which is left out has in common
     shown: Shown = field(default_factory=Shown)  # whom nameless files show
 
     def of_person(self, identity: str, split: SplitSettings) -> Side:
         """The side of a person: what was claimed, else what the hash says."""
         return self.claims.get(("person", composed(identity))) or split_of(identity, split)
+
+    def claimed(self, key: tuple[str, str]) -> set[Side]:
+        """The side that has a key, or one that it is tied to; none where nothing has."""
+        return {self.claims[one]} if (one := self._one(key)) in self.claims else set()
+
+    def claim(self, keys: Iterable[tuple[str, str]], side: Side) -> None:
+        """Give the keys, and all that they are tied to, to a side."""
+        self.claims |= dict.fromkeys(map(self._one, keys), side)
+
+    def tie(self, keys: Iterable[tuple[str, str]], sides: Collection[Side]) -> None:
+        """Have keys share what claims one of them; `sides`: the one, if any, that has some of them."""
+        one, *others = dict.fromkeys(map(self._one, keys))
+        self.tied |= {one: one} | dict.fromkeys(others, one)
+        self.claims |= dict.fromkeys([one] * len(sides), *sides)
+
+    def _one(self, key: tuple[str, str]) -> tuple[str, str]:
+        met = []
+        while (other := self.tied.get(key, key)) != key:
+            met.append(key)
+            key = other
+        self.tied |= dict.fromkeys(met, key)  # so that the way is short the next time
+        return key
 
 
 def original_of(sample: Mapping[str, Any]) -> str:
@@ -81,6 +108,7 @@ def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, st
 def told_apart(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> Callable[[str, str], str]:
     """How a path, or the source video that a file of this source names, is called where several sources have a file of that path: numbered files
     come each week anew. What names one means that of its own source, else that of the source which had it first. Any other name stays as it is.
+    Of each row its source, path and sample id count.
     """
     having: dict[str, dict[str, None]] = {}
     for samples in batches.values():
@@ -121,24 +149,34 @@ def decide_sides(
 ) -> Sides:
     """The side of every sample. `batches` are entries of the faces reports, in the order in which the batches were accepted;
     `kept`: people whom batches before all of these keep for evaluation; `said`: all rows of each batch, where `batches` has those alone that
-    stand: who is shown was said where a row came in, and stays said there when another takes its place.
+    stand: who is shown, and what was made of what, was said where a row came in, and stays said there when another takes its place.
 
     Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
-    does, or, who stands elsewhere already, keeps that side, and the file is left out. A reviewed case only ever trains, unless it was kept for evaluation or
+    does, or, who stands elsewhere already, keeps that side, and the file is left out; so is one that turns out to be made, by way of files that are not used,
+    of a file of another side, or to look like such a one. A reviewed case only ever trains, unless it was kept for evaluation or
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
     """
     sides = Sides(claims={("person", composed(name)): "holdout" for name in kept})
+    placed: dict[str, Mapping[str, Any]] = {}
     for batch, words in zip(batches, batches if said is None else said, strict=True):
         for earlier in sides.shown.learn(sorted(words, key=_turn)):
             _settle(earlier, sides)
-        for sample in sorted(batch, key=_turn):
-            side, why_not = _side(sample, split, sides)
+        here = {sample["sample_id"]: sample for sample in batch}
+        placed |= here
+        later = {sample["sample_id"]: sample for sample in words if sample["sample_id"] not in placed}  # their row stands in a later batch
+        for sample in sorted([*here.values(), *later.values()], key=_turn):
+            sides.first.setdefault(composed(sample["path"]), sample["sample_id"])
+            side, why_not = _side(sample, split, sides) if sample["sample_id"] in here else (None, "")
             if side is None:
-                sides.excluded[sample["sample_id"]] = why_not
+                sides.excluded |= {sample["sample_id"]: why_not} if why_not else {}
+                _pass_on(sample, sides, {sides.of_person(sample["donor"], split)} if sample["donor"] else set())
                 continue
             sides.of_sample[sample["sample_id"]] = side
-            sides.claims |= dict.fromkeys(_keys(sample, sides.shown.person(sample)), side)
-            sides.files.setdefault(composed(sample["path"]), set()).add(side)
+            own = ("video", composed(sample["path"]))
+            sides.claim([*_keys(sample, sides.shown.person(sample)), *({own} & sides.tied.keys())], side)
+            sides.files.setdefault(own[1], set()).add(side)
+    while sum(_turned_out(sample, sides) for sample in placed.values()):
+        pass
     return sides
 
 
@@ -155,6 +193,48 @@ def _settle(sample: Mapping[str, Any], sides: Sides) -> None:
         sides.excluded[sample["sample_id"]] = OTHER_PERSON
 
 
+def _turned_out(sample: Mapping[str, Any], sides: Sides) -> bool:
+    """Leave out what turned out to be made of a file of another side, through files that are not used: such a one may have come in last.
+
+    Returns whether more is known of what a file shows that is left out.
+    """
+    if side := sides.of_sample.get(sample["sample_id"]):
+        why_not = _through_unused(sample, side, sides)
+        if not why_not:
+            return False
+        del sides.of_sample[sample["sample_id"]]
+        sides.excluded[sample["sample_id"]] = why_not
+    return _pass_on(sample, sides) or bool(side)
+
+
+def _through_unused(sample: Mapping[str, Any], side: Side, sides: Sides) -> str:
+    if sides.files.get(composed(sample["source_video"]), {side}) != {side}:
+        return OTHER_VIDEO
+    return OTHER_LOOK if any(sides.alike.get(look, {side}) != {side} for look in looks_of(sample)) else ""
+
+
+def _pass_on(sample: Mapping[str, Any], sides: Sides, more: Collection[Side] = ()) -> bool:
+    """Have what is made of a file that is left out stand where all stands that it shows, and what looks like it where that stands of which it was made.
+
+    Where nothing or one side has these, who comes next claims them together; else nothing that shows them can stand anywhere. Looks alone are not passed
+    on to lookalikes: of two that one file resembles neither need resemble the other. `more`: sides of what else it shows. Returns whether that is news.
+    """
+    path, video = composed(sample["path"]), composed(sample["source_video"])
+    own = [path] if sides.first[path] == sample["sample_id"] else []
+    keys = [("video", name) for name in (*own, video) if name] + [("look", look) for look in looks_of(sample)]
+    made_of = sides.files.get(video, set()) | sides.claimed(("video", video))
+    shows = made_of.union(*map(sides.claimed, keys), *(sides.alike.get(look, ()) for look in looks_of(sample)))
+    if len(shows) < 2:
+        sides.tie(keys, shows)
+    shows |= {*more}
+    news = False
+    for known, key, found in (*((sides.files, path, shows) for path in own), *((sides.alike, look, made_of) for look in looks_of(sample))):
+        if found - known.get(key, set()):
+            known.setdefault(key, set()).update(found)
+            news = True
+    return news
+
+
 def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tuple[Side | None, str]:
     unusable = (
         "quarantined" if sample["quarantine"] else "use is never" if sample["use"] == "never" else "no label" if not sample["label"]
@@ -163,6 +243,8 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
     if unusable:
         return None, unusable
     person = sides.shown.person(sample)
+    if not person and sample["source_video"] and is_erased_path(sides.shown.video(sample)):
+        return None, MADE_OF_ERASED
     if sample["use"] == "evaluate":
         wanted: Side = "holdout"
         if any(sides.claims.get(("person", name), wanted) != wanted for name in (person, composed(sample["donor"]))):
@@ -174,10 +256,11 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
         if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
             return None, OTHER_DONOR
     video = composed(sample["source_video"])
-    videos = {sides.claims.get(("video", name), wanted) for name in (video, composed(sample["path"]))}
-    if videos | sides.files.get(video, set()) != {wanted}:
+    if any(sides.claimed(("video", name)) - {wanted} for name in (video, composed(sample["path"]))):
         return None, OTHER_VIDEO
-    if any(sides.claims.get(("look", look), wanted) != wanted for look in looks_of(sample)):
+    if through := _through_unused(sample, wanted, sides):
+        return None, through
+    if any(sides.claimed(("look", look)) - {wanted} for look in looks_of(sample)):
         return None, OTHER_LOOK
     if person and sample["use"] != "evaluate" and sides.of_person(person, split) != wanted:
         return None, OTHER_PERSON

@@ -6,6 +6,7 @@ row of its own, in the batch of the reviewed cases, and then stands before the e
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ def is_disputed(row: Mapping[Any, Any]) -> bool:
 def erased_path(sample_id: str) -> str:
     """The path of a row whose media and names were erased."""
     return f"erased/{sample_id}"
+
+
+def is_erased_path(path: str) -> bool:
+    """Whether a path, or the source video that a row names, is what `erased_path` calls a file."""
+    return re.fullmatch(r"erased/[0-9a-f]{64}", path) is not None
 
 
 def is_erased(row: Mapping[Any, Any]) -> bool:

@@ -20,7 +20,7 @@ from workspace.errors import DataError, WorkspaceError, first_few
 from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
-from workspace.manifest import manifests, read_manifest, repack_shard, write_manifest
+from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
 from workspace.objects import FOLDER, LOCK, cache_of, is_own, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "attributes", "shard", "phash", "duplicate_of", "looks")
+NAMING = ("sample_id", "source", "path", "source_video", "case_id")  # how files are called, and what they were made of
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets", "reports/predictions.parquet", "mlartifacts/**/predictions.parquet")
 CACHES = (
@@ -74,6 +75,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     refuse_damaged(root)
     refuse_absent(root)
     report = Forgotten()
+    _name_by_hash(root, case_of)
     for manifest in manifests(root):
         found = _forget_in_batch(manifest.parent, case_of)
         if found:
@@ -90,7 +92,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
         report.folders.append(str(made.relative_to(root)))
     forget_conflicts(root, wanted)
     _forget_names(root, wanted)
-    _version(root, report.batches)
+    _version(root, report.batches, _naming(root, wanted))
     _fetch_earlier(root)
     held = set(_held(root, wanted, report.kept_in))
     report.tags = tags_needing(root, held)
@@ -222,11 +224,13 @@ def _forget_names(root: Path, samples: Collection[str]) -> None:
     """Take the files' names out of what ingest remembers; it reads those again that still lie at their source."""
     try:
         stored = read_json(root / SEEN)
-        kept = {source: {name: row for name, row in rows.items() if row[2] not in samples} for source, rows in stored["sources"].items()}
+        gone = {source: {name for name, row in rows.items() if row[2] in samples} for source, rows in stored["sources"].items()}
+        kept = {source: {name: row for name, row in rows.items() if name not in gone[source]} for source, rows in stored["sources"].items()}
+        bare = {source: [name for name in names if name not in gone.get(source, ())] for source, names in stored.get("unlabelled", {}).items()}
     except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):  # none, or none that ingest would read
         return
-    if kept != stored["sources"]:
-        write_json(root / SEEN, {**stored, "sources": kept})
+    if any(gone.values()):
+        write_json(root / SEEN, {**stored, "sources": kept, "unlabelled": bare})
 
 
 def mentions(path: Path, samples: Collection[str]) -> bool:
@@ -257,6 +261,42 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
     return sorted(mine["sample_id"])
 
 
+def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
+    """Have what was made of these files name them as they are called from now on: under the old name it would pass for made of another source's file.
+
+    This comes before the files' own rows are blanked, which know the names. A name that another file of the same source has too stays.
+    """
+    import pandas as pd
+
+    tables = [read_manifest(manifest.parent)[list(NAMING)] for manifest in manifests(root)]
+    if not tables:
+        return
+    rows = pd.concat(tables)
+    called, names = zip(rows["source"], rows["path"].map(composed), strict=True), zip(rows["source"], rows["source_video"].map(composed), strict=True)
+    goes = [case_of.get(sample_id) in ("", case_id) for sample_id, case_id in zip(rows["sample_id"], rows["case_id"], strict=True)]
+    leaving: dict[tuple[str, str], str] = {}
+    staying: set[tuple[str, str]] = set()
+    for name, sample_id, leaves in zip(called, rows["sample_id"], goes, strict=True):
+        if leaves:
+            leaving[name] = erased_path(sample_id)
+        else:
+            staying.add(name)
+    gone = {name: path for name, path in leaving.items() if name not in staying}
+    made_of = {(sample_id, name[1]): gone[name] for sample_id, name in zip(rows["sample_id"], names, strict=True) if name in gone}
+    for folder in (manifest.parent for manifest in manifests(root) if made_of):
+        table = read_manifest(folder)
+        keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)  # an answer has the name of its file's row, and another source
+        anew = [made_of.get(key, video) for key, video in zip(keys, table["source_video"], strict=True)]
+        if anew != table["source_video"].tolist():
+            write_manifest(table.assign(source_video=anew), folder)
+
+
+def _naming(root: Path, samples: Collection[str]) -> list[str]:
+    """The batches with something that was made of one of these samples, which were erased."""
+    videos = {erased_path(sample_id) for sample_id in samples}
+    return [manifest.parent.name for manifest in manifests(root) if read_manifest(manifest.parent)["source_video"].isin(videos).any()]
+
+
 def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
     """New shards under new names, then the manifest that names them (the one moment that counts); the old ones are strays from then on."""
     leaving = table["sample_id"].isin(gone)
@@ -276,11 +316,11 @@ def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
         write_json(summary, kept)
 
 
-def _version(root: Path, batches: list[str]) -> None:
-    """DVC and git know the batches as they are now; a batch that nobody has versioned yet is left to the cycle."""
+def _version(root: Path, batches: list[str], naming: list[str]) -> None:
+    """DVC and git know the batches as they are now, and those that named what was erased; a batch that nobody has versioned yet is left to the cycle."""
     from workspace.repository import commit, dvc_add
 
-    tracked = [root / "data" / "raw" / name for name in batches if (root / "data" / "raw" / f"{name}.dvc").exists()]
+    tracked = [root / "data" / "raw" / name for name in sorted({*batches, *naming}) if (root / "data" / "raw" / f"{name}.dvc").exists()]
     dvc_add(root, tracked)
     if tracked:
         commit(root, f"Erase samples of {', '.join(batches)} on request")

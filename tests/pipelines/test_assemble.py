@@ -13,13 +13,18 @@ import pytest
 from media.shards import CLIP_COLUMNS, read_clip, read_landmarks
 from pipelines import assemble
 from pipelines.draw import Row, draw_balanced, panel
-from pipelines.sides import OTHER_PERSON, OTHER_VIDEO, split_of
+from pipelines.rows import rows_of
+from pipelines.sides import MADE_OF_ERASED, OTHER_PERSON, OTHER_VIDEO, split_of
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.tables import sample, write_batch
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
 from workspace.files import read_json, write_json
+from workspace.for_review import erased_path
+from workspace.forgetting import forget
 from workspace.journal import Journal
+from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, write_manifest
+from workspace.repository import init_repository
 from workspace.settings import BudgetSettings, Settings
 
 
@@ -299,6 +304,88 @@ def test_whom_the_champion_has_learned_never_judges_whatever_they_are_called_now
     people = set(learned.loc[learned["label"] == "real", "identity"].str.replace("ana", "Ana"))
     assert report["excluded"][assemble.LEARNED] > 10 and not set(judges["sample_id"]) & known_by_heart and not set(judges["identity"]) & people
     assert any(judges["identity"].str.startswith("bo ")) and report["leaks"] == []
+
+
+@pytest.mark.parametrize("tie", [{"source_video": "real/1.mp4"}, {"looks": "R1"}, {"label": "real", "duplicate_of": "R1"}, {"donor": "ana"}], ids=str)
+def test_whom_the_champion_has_learned_never_judges_whyever_what_taught_it_is_left_out_now(tmp_path: Path, tie: dict[str, str]) -> None:
+    """Only clips that stand, or that turned out to show somebody else, told whom it knows: a file of another source that was tied to one of hers kept
+    that one out, and her other takes judged under the mended name. Nor did a face that was lent to a fake count as seen."""
+    settings, journal = budget(), Journal(tmp_path)
+    before, after = (lambda number, form=form: form.format(number) for form in ("ana {}", "Ana {}"))
+    sides = ((split_of(before(number), settings.split), split_of(after(number), settings.split)) for number in range(500))
+    number = next(number for number, side in enumerate(sides) if side == ("train", "holdout"))
+    learned, other = sample("R1", identity=before(number), path="real/1.mp4", source="one"), sample("R2", path="real/2.mp4", source="one")
+    trains = next(f"q{one}" for one in range(99) if split_of(f"q{one}", settings.split) == "train")
+    lent = {"donor": before(number)} if "donor" in tie else tie
+    fake = sample("F", **{"label": "fake", "identity": trains, "source": "two", **lent})
+    write_batch(tmp_path, "b1", [learned])
+    write_batch(tmp_path, "b2", [*week("k", 60, 60), fake])
+    assemble.run(tmp_path, settings, cycle(["b1", "b2"], ["b1", "b2"]))
+    taught = table(tmp_path, "train")
+    assert {learned["sample_id"]} <= set(taught["sample_id"]) and ("donor" not in tie or fake["sample_id"] in set(taught["sample_id"]))
+    journal.append("cycle_opened", cycle="2026-W45.1", judged=["b1", "b2"], base_model="", base_cycle="", fingerprint="f", scheduled=False, week="2026-W45")
+    write_json(tmp_path / "models" / "2026-W45.1" / "card.json", {"train_clips": list(taught["sha256"])})
+    mended = {"identity": after(number)}
+    if "donor" in tie:  # all that is left of what taught it is the fake
+        write_batch(tmp_path, "b2", [*week("k", 60, 60), fake | {"donor": after(number)}])
+    write_batch(tmp_path, "b3", [other | mended] if "donor" in tie else [learned | mended, other | mended])
+    anew = replace(cycle(["b2", "b3"], ["b3"]), base_model="b" * 64, base_cycle="2026-W45.1")
+    report = assemble.run(tmp_path, settings, anew)
+    judges = pd.concat([table(tmp_path, "validation"), table(tmp_path, "holdout")])
+    assert other["sample_id"] not in set(judges["sample_id"]) and report["excluded"][assemble.LEARNED] == 1 and report["leaks"] == []
+
+
+def in_batches(root: Path, batches: dict[str, list[dict[str, Any]]]) -> None:
+    """Write the samples as ingest and the stage faces would: a manifest, and its faces. Rows that a batch there already has are taken from there."""
+    for batch, samples in batches.items():
+        folder = root / "data" / "raw" / batch
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "manifest.parquet").is_file():
+            rows = [{**dict.fromkeys(MANIFEST_COLUMNS, ""), **one, "batch": batch, "bytes": 0, "offset": 0} for one in samples]
+            write_manifest(pd.DataFrame(rows)[list(MANIFEST_COLUMNS)], folder)
+        rows = rows_of(read_manifest(folder))
+        write_batch(root, batch, [{**row, "clips": int(row["use"] != "never")} for row in rows])
+
+
+@pytest.mark.parametrize(("kept", "named"), [("holdout", ""), ("validation", "identity")])
+def test_erasing_or_dropping_a_file_of_one_source_moves_nobody_of_another(tmp_path: Path, kept: str, named: str) -> None:
+    """Of two numbered files real/4.mp4 one was erased: its fakes were taken for made of the other, and all files of the person in that one went to train.
+    And nameless fakes of a video trained once it was erased, while other files of its person judged.
+    """
+    settings = budget()
+    trains, judges = (next(f"{side}-{n}" for n in range(99) if split_of(f"{side}-{n}", settings.split) == side) for side in ("train", kept))
+    first = sample("R1", identity=trains, path="real/4.mp4", source="one")
+    made = sample("F", "fake", trains if named else "", path="fake/4.mp4", source="one", source_video="real/4.mp4")
+    answer = made | {"source": "feedback", "path": "f.mp4", "case_id": "c"}
+    other = [sample(f"R2-{n}", identity=judges, path=f"real/{n}.mp4", source="two") for n in (4, 5)]
+    third = sample("R2-6", identity=judges, path="real/6.mp4", source="two")
+    shows = [sample("F6", "fake", path="fake/6.mp4", source="two", source_video="real/6.mp4")]
+    shows.append(sample("F7", "fake", path="fake/7.mp4", source="two", source_video="fake/6.mp4"))
+    weeks = {"b0": [first], "b1": [*week("k", 60, 60), made], "b2": [*week("m", 4, 4), *other, third, *shows], "b3": [answer], "b4": week("x", 4, 4)}
+    for change in ("none", "drop", "erase"):
+        root = tmp_path / change
+        journal = Journal(root)
+        for batch in weeks:
+            journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
+        in_batches(root, weeks)
+        if change == "erase":
+            init_repository(root, "")
+            forget(root, {first["sample_id"]: "", third["sample_id"]: ""}, "ada")
+            in_batches(root, weeks)
+            rows = [row for manifest in manifests(root) for row in rows_of(read_manifest(manifest.parent))]
+            assert {row["source_video"] for row in rows if row["sample_id"] == made["sample_id"]} == {erased_path(first["sample_id"])}
+        if change == "drop":
+            journal.append("batch_state", batch="b0", state="dropped", who="ada", why="bad")
+        left = [batch for batch in weeks if batch != "b0" or change == "none"]
+        report = assemble.run(root, settings, cycle(left, left[-1:]))
+        shown = every_side(root).set_index("sample_id")
+        sides = {one["path"]: set(shown.loc[shown.index == one["sample_id"], "split"]) for one in (made, *other, *shows)}
+        unknown = change == "erase" and not named  # nobody can say any more whom it shows
+        assert sides == {"fake/4.mp4": set() if unknown else {"train"}, **{one["path"]: {kept} for one in other}, **{one["path"]: set() for one in shows}}, (
+            change
+        )
+        assert report["leaks"] == [] and sum(report["excluded"].values()) == len(shows) + unknown + (change == "erase")
+        assert report["excluded"].get(MADE_OF_ERASED, 0) == (len(shows) + unknown if change == "erase" else 0)
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:

@@ -193,13 +193,27 @@ def test_a_dropped_batch_stays_out_while_its_source_says_the_same_and_comes_in_w
     set_batch_state(root, "w1", "dropped", who="ada", why="labels of another table")
     again = ingest(root, settings, [source(media)])
     assert (again.added, again.known, again.conflicts) == (0, 3, []), "what a person has dropped does not come back by itself"
+    assert pending(root, settings, [source(media)]) == 0
     table.write_text("path,label,identity\nreal/r0.jpg,real,bob\nreal/r1.jpg,real,ann\nreal/r2.jpg,fake,\n")
+    assert pending(root, settings, [source(media)]) == 2, "a weekly cycle could else never take it in"
     mended = ingest(root, settings, [source(media)], batch="w2")
     assert (mended.added, mended.known, mended.conflicts) == (2, 1, [])
     rows = read_manifest(root / "data" / "raw" / "w2").set_index("path")
     assert rows["label"].to_dict() == {"real/r0.jpg": "real", "real/r2.jpg": "fake"} and rows["duplicate_of"].tolist() == ["", ""]
     assert rows.loc["real/r0.jpg", "identity"] == "bob", "what is said now, where a dropped batch said something else"
-    assert ingest(root, settings, [source(media)]).known == 3
+    assert ingest(root, settings, [source(media)]).known == 3 and pending(root, settings, [source(media)]) == 0
+
+
+def test_what_a_person_lets_in_again_is_new_to_the_weekly_cycle(root: Path, settings: Settings, media: Path) -> None:
+    """Nothing was new by its files, so that no cycle took it in: `vigil retrain` said that nothing would run, and a timer that the week is skipped."""
+    weekly = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"sources": (source(media),)})})
+    ingest(root, settings, [source(media)], batch="w1")
+    for why, again, new in (("poisoned", False, 0), ("mended", True, 5)):
+        set_batch_state(root, "w1", "dropped", who="ada", why=why, again=again)
+        assert would_run(root, weekly).pending_files == new
+    assert ingest(root, settings, [source(media)], batch="w2").added == 5 and would_run(root, weekly).pending_files == 0
+    set_batch_state(root, "w2", "dropped", who="ada", why="no more")
+    assert would_run(root, weekly).pending_files == 0, "what w2 holds stays out, though w1 let it in"
 
 
 def test_other_words_for_known_files_are_said_and_come_in_once_their_batch_is_dropped(root: Path, settings: Settings, tmp_path: Path) -> None:
@@ -222,6 +236,7 @@ def test_other_words_for_known_files_are_said_and_come_in_once_their_batch_is_dr
     assert (taken.added, taken.known) == (2, 3)
     assert set(read_manifest(root / "data" / "raw" / "w2")["use"]) == {"train"}
     set_batch_state(root, "w1", "dropped", who="ada", why="all of it, with the own split", again=True)
+    assert pending(root, settings, [own]) == 3
     rest = ingest(root, settings, [own], batch="w3")
     assert (rest.added, rest.known, rest.sources["cdf"].dropped) == (3, 2, {})
     set_batch_state(root, "w3", "dropped", who="ada", why="no more", again=True)
@@ -762,6 +777,8 @@ def test_an_s3_prefix_comes_in_once(root: Path, media: Path, bucket) -> None:  #
     upload(photo(media / "real" / "late.jpg", 55))
     assert pending(root, settings, [remote]) == 1
     assert ingest(root, settings, [remote], batch="w2").added == 1
+    set_batch_state(root, "w1", "dropped", who="ada", why="mended", again=True)
+    assert pending(root, settings, [remote]) == 5 and ingest(root, settings, [remote]).added == 5 and pending(root, settings, [remote]) == 0
 
 
 def test_an_s3_table_is_read_again_with_what_was_added_to_it(root: Path, media: Path, bucket) -> None:  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ import pytest
 import workspace.files
 import workspace.forgetting
 import workspace.manifest
+from pipelines.seen import Seen
 from tests.feedback.killing import killed_at_line
 from tests.workspace.worlds import no_file_larger_than
 from vigil.deciding import set_batch_state
@@ -218,12 +219,14 @@ def test_what_is_made_of_a_batch_that_keeps_a_sample_stays_and_the_rest_goes(tmp
 
 
 def test_names_of_the_erased_leave_what_ingest_remembers(tmp_path: Path) -> None:
+    """Those of files without a label are remembered twice, and stayed where they were."""
     (tmp_path / ".vigil").mkdir()
-    rows = {"eve.jpg": [1, 2, SAMPLES[0]], "ann.jpg": [1, 2, SAMPLES[1]]}
-    write_json(tmp_path / ".vigil" / "seen.json", {"version": 1, "sources": {"press": rows}})
+    rows = {"eve.jpg": [1, "2", SAMPLES[0], ""], "ann.jpg": [1, "2", SAMPLES[1], ""]}
+    write_json(tmp_path / ".vigil" / "seen.json", {"version": 2, "sources": {"press": rows}, "unlabelled": {"press": ["ann.jpg", "eve.jpg"], "tv": ["bo.jpg"]}})
     _forget_names(tmp_path, {SAMPLES[0]})
-    text = (tmp_path / ".vigil" / "seen.json").read_text()
-    assert "eve" not in text and "ann" in text
+    seen = Seen(tmp_path, 10)
+    assert "eve" not in (tmp_path / ".vigil" / "seen.json").read_text() and seen.get("press", "ann.jpg")
+    assert (seen.unlabelled("press"), seen.unlabelled("tv")) == ({"ann.jpg"}, {"bo.jpg"})
 
 
 def test_a_dry_run_reads_each_batch_once_and_names_those_that_keep_the_file(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
