@@ -139,7 +139,7 @@ class Known:
     def holds(self, sample_id: str, found: Found, now: Said, by_people: bool) -> bool:
         """Whether this file brings nothing new: its content is known, and so is its label.
 
-        A person's label (`by_people`: handed over by the service) is new where it is not the recorded one; a source's only where none was recorded.
+        A person's label (`by_people`: handed over by the service) is new where no person's is recorded, or another; a source's only where none was recorded.
         """
         if sample_id not in self.labels:
             before = self.dropped.get(sample_id, {}).get(found.label)
@@ -148,7 +148,7 @@ class Known:
         if found.problem or not found.label or use == "never":
             return True
         if by_people:
-            return found.label == label and sample_id not in self.disputed
+            return found.label == label and sample_id in self.reviewed  # what a source said alike is dropped with its batch
         return sample_id not in self.unlabelled
 
     def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts, settled: bool = False) -> None:
