@@ -395,7 +395,7 @@ class Cases:
             needed = answers
         elif answers >= needed and not decided([review["label"] for review in reviews], needed):
             needed = MOST_REVIEWS
-        left = {"handover": row["handover"] or "", "batch": row["batch"] or "", "learned_by": [], "detections": detections}
+        left = {"handover": row["handover"] or "", "batch": row["batch"] or "", "detections": detections}
         return {**row, "reviews": reviews, "answers": answers, "needed": max(needed, answers), **left}
 
 

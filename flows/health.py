@@ -15,13 +15,14 @@ from workspace.journal import Event, Journal
 from workspace.lease import cycle_runs
 from workspace.objects import cache_of, damaged_files, damaged_lists
 from workspace.remote import Verified
-from workspace.repository import is_versioned
+from workspace.repository import absent, is_versioned
 from workspace.revisions import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem
 from workspace.settings import Settings
-from workspace.state import Champion, CycleState, champion, cycles, open_cycle
+from workspace.state import Champion, CycleState, champion, cycles, open_cycle, promoted
 from workspace.unsent import unsent
 
 Row = dict[str, Any]
+PULL = "run `vigil doctor --pull`: it fetches what is not on this machine, as in a fresh clone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ def _journal(patient: Patient) -> Iterator[Row]:
 def _files(patient: Patient) -> Iterator[Row]:
     for name, (why, next_step) in damaged_files(patient.root).items():
         yield _row("files", False, f"{name} cannot be read: {why}", next_step)
+
+
+def _data(patient: Patient) -> Iterator[Row]:
+    """What is not on this machine of the batches, and of the models that led at some time: what others there were gc removes."""
+    led = {model.path for model in promoted(patient.events).values()}
+    if away := [name for name in absent(patient.root) if name in led or name.startswith("data/")]:
+        yield _row("data", False, f"{len(away)} batches and models are not on this machine: {first_few(away)}", PULL)
 
 
 def _cache(patient: Patient) -> Iterator[Row]:
@@ -191,6 +199,7 @@ def _no_champion(patient: Patient) -> Iterator[Row]:
 def _champion(patient: Patient, leading: Champion) -> Iterator[Row]:
     """Whether the registry names the model that the journal says leads, and that model can be loaded as it was promoted."""
     root, settings = patient.root, patient.settings
+    away = PULL if not (root / leading.path).exists() else ""
     try:
         named = registry.read_alias(root, settings)
         same = named is not None and named.model_sha256 == leading.model_sha256
@@ -198,7 +207,7 @@ def _champion(patient: Patient, leading: Champion) -> Iterator[Row]:
         if not same:
             registry.refuse_copy(root, settings)
         found = f"the registry's `champion` names {says}{'' if same else f', the journal {leading.cycle}'}"
-        yield _row("alias", same, found, "run `vigil doctor --fix`")
+        yield _row("alias", same, found, away or "run `vigil doctor --fix`")
         serving = registry.serving_model(root, settings)
         from model.card import load_card
 
@@ -207,7 +216,8 @@ def _champion(patient: Patient, leading: Champion) -> Iterator[Row]:
     except SettingsError as problem:  # its names are another's
         yield _refused("registry", problem)
     except Exception as problem:
-        yield _row("champion", False, str(problem), "run `vigil doctor --fix`: aliases are rebuilt from the journal, a missing or damaged model is pulled")
+        mended = "run `vigil doctor --fix`: aliases are rebuilt from the journal, a damaged model is pulled"
+        yield _row("champion", False, str(problem), away or mended)
 
 
 def _refused(check: str, problem: VigilError) -> Row:
@@ -218,6 +228,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Row]], ...] = (
     _git,
     _journal,
     _files,
+    _data,
     _cache,
     _cycle,
     _schedule,

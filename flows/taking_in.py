@@ -49,10 +49,9 @@ def _reviewed_cases(root: Path, settings: Settings) -> list[SourceSettings]:
 
 
 def close_outbox(root: Path, settings: Settings) -> None:
-    """Tell the service which of the cases that it handed over are in a batch now, with the label that the batch has."""
+    """Tell the service which of the cases that it handed over are in a batch now, with the label that the batch has from people."""
     from feedback.cases import TRAINING_LABELS
     from feedback.handover import mark_ingested
-    from workspace.for_review import is_disputed
     from workspace.manifest import manifests, read_manifest
 
     batch_of: dict[tuple[str, str], str] = {}
@@ -61,8 +60,8 @@ def close_outbox(root: Path, settings: Settings) -> None:
         table = read_manifest(folder)
         if folder.name in states and states[folder.name].state == "dropped":  # trains nobody; but what was erased stays erased
             table = table[table["use"] == "never"]
-        for sample_id, label, use, quarantine in zip(table["sample_id"], table["label"], table["use"], table["quarantine"], strict=True):
-            for said in TRAINING_LABELS if use == "never" else () if is_disputed({"quarantine": quarantine}) else (label,):
+        for sample_id, label, use, case_id in zip(table["sample_id"], table["label"], table["use"], table["case_id"], strict=True):
+            for said in TRAINING_LABELS if use == "never" else (label,) if case_id else ():
                 batch_of[sample_id, said] = folder.name  # what may never be used takes no label any more
     mark_ingested(root, settings, batch_of)
 

@@ -139,23 +139,30 @@ class Known:
     def holds(self, sample_id: str, found: Found, now: Said, by_people: bool) -> bool:
         """Whether this file brings nothing new: its content is known, and so is its label.
 
-        A person's label (`by_people`: handed over by the service) is new where it is not the recorded one; a source's only where none was recorded.
+        A person's label (`by_people`: handed over by the service) is new where no person's is recorded, or another; a source's only where none was recorded.
         """
+        if not by_people and self._dropped_with(sample_id, found, now):
+            return True
         if sample_id not in self.labels:
-            before = self.dropped.get(sample_id, {}).get(found.label)
-            return not by_people and before is not None and not now.unlike(before)
+            return False
         _, label, use = self.labels[sample_id]
         if found.problem or not found.label or use == "never":
             return True
         if by_people:
-            return found.label == label and sample_id not in self.disputed
+            return found.label == label and sample_id in self.reviewed  # what a source said alike is dropped with its batch
         return sample_id not in self.unlabelled
+
+    def _dropped_with(self, sample_id: str, found: Found, now: Said) -> str:
+        """The dropped batch that said the same of a content which nobody has labelled since, or ''. A copy without a label vouches for no label."""
+        if sample_id in self.labels and sample_id not in self.unlabelled:
+            return ""
+        before = self.dropped.get(sample_id, {}).get(found.label)
+        return before.batch if before is not None and not now.unlike(before) else ""
 
     def compare(self, sample_id: str, found: Found, now: Said, counts: SourceCounts, settled: bool = False) -> None:
         """Note where known content comes with other words than before; what was recorded stands. `settled`: of two labels its source says one alone now."""
-        if sample_id not in self.labels:
-            batch = self.batch_of(sample_id)
-            counts.dropped[batch] = counts.dropped.get(batch, 0) + 1
+        if dropped := self._dropped_with(sample_id, found, now):
+            counts.dropped[dropped] = counts.dropped.get(dropped, 0) + 1
             return
         if found.problem:
             return

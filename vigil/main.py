@@ -196,7 +196,7 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 
 @app.command()
 def score(
-    files: Annotated[list[Path], typer.Argument(help="Images, videos, or folders of them.")],
+    files: Annotated[list[Path], typer.Argument(help="Images, videos, or folders of them.", readable=False)],  # one that is not has its row
     workspace: WorkspaceOption = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a model (model.onnx, card.json) in place of the champion.", show_default=False)] = None,
     output: Annotated[

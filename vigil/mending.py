@@ -88,7 +88,8 @@ def examine_and_fix(
             verified = verify(root, Progress("remote")) if remote else None
             if verified and push and verified.damaged:
                 done.append(f"replaced {replace_damaged(root, verified)} objects")
-    return examine(root, settings) + lost + (examine_remote(verified) if verified else []), done
+    rows = [row for row in examine(root, settings) if not (lost and row["check"] == "data")]  # nobody is sent to pull again
+    return rows + lost + (examine_remote(verified) if verified else []), done
 
 
 def _bring_back(root: Path, model: Champion) -> bool:

@@ -55,6 +55,12 @@ def is_as_promoted(folder: Path, model: Champion) -> bool:
 
 
 def _refusal(folder: Path, why: str) -> ModelFileError:
+    if not folder.exists():
+        return ModelFileError(
+            f"The model {folder} is not on this machine. Nothing was changed.",
+            why="it was never fetched, as in a fresh clone, or was removed",
+            next_step="Run `vigil doctor --pull`. Or train again.",
+        )
     return ModelFileError(
         f"Refused the model in {folder}. Nothing was changed.",
         why=why,

@@ -354,11 +354,13 @@ def serving_model(root: Path, settings: Settings) -> Path:
     """
     space, events = Workspace(root), Journal(root).events()
     found = read_alias(root, settings, "champion")
+    leading = champion(events)
     if found is None:
+        away = leading is not None and not (space.root / leading.path).exists()
         raise WorkspaceError(
             "No model serves.",
-            why="the alias `champion` is not set in the registry",
-            next_step="Run `vigil retrain`; after a lost registry, `vigil doctor --fix`.",
+            why=f"the alias `champion` is not set in the registry{', and the model that leads is not on this machine, as in a fresh clone' if away else ''}",
+            next_step="Run `vigil doctor --pull`." if away else "Run `vigil retrain`; after a lost registry, `vigil doctor --fix`.",
         )
     known = promoted(events).get(found.cycle)
     if known is None or known.model_sha256 != found.model_sha256:
@@ -368,7 +370,6 @@ def serving_model(root: Path, settings: Settings) -> Path:
             why=f"version {found.version} ({found.model_sha256[:12] or 'no sha256'}, cycle {found.cycle or '?'}) was never promoted in the journal",
             next_step="Run `vigil doctor --fix`: it sets the aliases from the journal.",
         )
-    leading = champion(events)
     serves = leading if leading and (was_rolled_back(events) or known.cycle in rolled_back_from(events)) else known
     folder = space.root / serves.path
     if serves == known and not folder.exists():

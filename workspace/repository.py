@@ -33,13 +33,22 @@ IGNORED = [
     "/mlflow.db*",
     "/mlartifacts/",
     "/feedback.db*",
-    "/build/base/",
+    "/build/",
     "/.vigil/",
     "/reports/report.html",
     "/reports/shadow.json",
     "*.tmp",
     "/journal.lock",
     "/mlruns/",
+    # What DVC keeps: its own lines it takes back when a stage does not end well, and no erasure reaches what git has.
+    # A star alone is nothing, too, for DVC: it would look for no .dvc file in data/raw.
+    "/data/?*/?*/",
+    "/data/sets/",
+    "/data/hardened/",
+    "/models/?*/",
+    "/reports/drift/",
+    "/reports/plots/",
+    "/reports/predictions.parquet",
 ]
 COMMITTED = (
     "params.yaml", "dvc.yaml", "dvc.lock", "batches.yaml", "cycle.yaml", "journal.jsonl", ".gitignore", ".gitattributes", ".dvcignore", ".dvc/config",
@@ -58,7 +67,6 @@ def init_repository(root: Path, remote_url: str, s3_endpoint_url: str = "") -> N
     (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     (root / ".dvcignore").touch()
     set_remote(root, remote_url, s3_endpoint_url)
-    (root / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
     if not (attributes := root / ".gitattributes").exists():
         attributes.write_text("* -text\n", encoding="utf-8")  # a person's git, which makes a clone, would end lines as Windows does: hashes are over bytes
     commit(root, "Open a Vigil workspace")
@@ -108,8 +116,18 @@ def set_remote(root: Path, remote_url: str, s3_endpoint_url: str = "") -> None:
             handle.writelines(f"{line}\n" for line in config.write())
 
 
+def _ignore(root: Path) -> None:
+    """Have git leave alone what is not its own, also where an older Vigil made the workspace. What a person wrote stays."""
+    path = root / ".gitignore"
+    known = path.read_bytes() if path.exists() else b""
+    if missing := [line for line in IGNORED if line not in known.decode("utf-8", "replace").splitlines()]:
+        with atomic_file(path, "wb") as handle:
+            handle.write(known + b"\n" * (known[-1:] not in (b"", b"\n")) + "".join(f"{line}\n" for line in missing).encode())
+
+
 def commit(root: Path, message: str, tag: str = "") -> str:
     """Commit exactly the workspace's own files, if any changed, and move to the tag; returns the commit's hash. What a person has staged stays so."""
+    _ignore(root)
     present = [path for pattern in COMMITTED for path in sorted(root.glob(pattern))]
     names = [str(path.relative_to(root)) for path in present]
     git(root, "add", "-A", "-f", "--", *names)
@@ -164,6 +182,7 @@ def open_dvc(root: Path) -> Any:
     """
     root, before = root.resolve(), Path.cwd()
     _refuse_without_git(root)
+    _ignore(root)
     state = root / ".vigil" / "dvc"
     state.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # another user's, or on a disk that knows no modes: what does not work DVC says

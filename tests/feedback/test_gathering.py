@@ -17,7 +17,7 @@ from feedback.detections import Detections
 from feedback.erasing import Erasing
 from feedback.forgetting import finish_erasures
 from feedback.gathering import Gathering, put_aside
-from feedback.handover import export_reviewed, source, waiting
+from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from feedback.retention import Retention
 from feedback.secret import Secret, load_secret
 from feedback.shadow import _logged
@@ -370,6 +370,38 @@ def test_a_label_for_what_only_a_dropped_batch_holds_comes_in_and_erased_content
     world.close()
 
 
+@pytest.mark.parametrize("drop_first", [True, False])
+def test_what_people_said_outlives_the_batch_of_a_source_that_said_the_same(tmp_path: Path, faces: list[bytes], drop_first: bool) -> None:
+    """Handed over before the drop it made no row, was told as taken by the source's batch, and could never be said again once that was dropped."""
+    root = tmp_path / "workspace"
+    world = World(root)
+    init_repository(root, "")
+    take(root, world.settings, table_of(tmp_path / "press", [(faces[0], "fake", "p0"), (faces[1], "fake", "p1")]), "press")
+    case = world.upload(faces[0])[1]
+    world.decide(case, "fake")
+
+    def hand_over(closed: bool = True) -> list[str]:
+        folder = export_reviewed(root, world.settings)
+        batches = ingest(root, world.settings, [source(folder)]).batches if folder else []
+        if closed:
+            close_outbox(root, world.settings)
+        return batches
+
+    if drop_first:
+        set_batch_state(root, "press-batch", "dropped", who="ada", why="poisoned")
+    close_outbox(root, world.settings)
+    assert world.case(case)["handover"] == "waiting", "a source's word is not theirs"
+    (answers,) = hand_over(closed=False)
+    assert hand_over() == [] == hand_over(), "again as after a crash before the outbox was closed, and as in the next cycle"
+    if not drop_first:
+        set_batch_state(root, "press-batch", "dropped", who="ada", why="poisoned")
+    (row,) = rows_of(read_manifest(root / "data/raw" / answers))
+    assert [row[name] for name in ("label", "case_id", "identity", "duplicate_of")] == ["fake", case, "p0", ""]
+    assert (world.case(case)["handover"], world.case(case)["batch"]) == ("ingested", answers)
+    assert {name: state.state for name, state in batch_states(Journal(root).events()).items()} == {"press-batch": "dropped", answers: "new"}
+    world.close()
+
+
 def test_a_column_case_id_of_a_source_is_no_persons_word(tmp_path: Path, faces: list[bytes]) -> None:
     root = tmp_path / "workspace"
     world = World(root)
@@ -434,8 +466,9 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
     upload, case = world.upload(faces[5])
     world.decide(case, "real")
     folder = export_reviewed(filled, world.settings)
-    assert folder is not None and ingest(filled, world.settings, [source(folder)]).added == 0
-    close_outbox(filled, world.settings)
+    assert folder is not None and mark_ingested(filled, world.settings, {(answered, "real"): "press-batch"}) == 1, (
+        "as an older Vigil laid what a source says too"
+    )
     said = erasing.erase(world.sender, upload)
     assert (said["training"], said["kept_in"]) == ("requested", ["press-batch"]) and f"vigil erase {answered}" in said["next"]
     done = {one["sha256"]: one["training"] for one in finish_erasures(filled, world.database)}

@@ -47,6 +47,8 @@ def test_an_uncertain_detection_becomes_a_case_and_its_review_next_weeks_data_on
 
     cases = service.by("rob").get("/v1/cases", params={"state": "open"}).json()["cases"]
     assert [case["id"] for case in cases] == [body["case_id"]] and cases[0]["sha256"] == sha256_bytes(clip)
+    one = service.by("rob").get(f"/v1/cases/{body['case_id']}").json()
+    assert one["learned_by"] == [] and "learned_by" not in cases[0], "a list does not ask, and said that no model has learned from any"
     assert service.detect(clip).json()["case_id"] == body["case_id"], "the same file is the same question"
     assert export_reviewed(root, settings) is None, "an open case is nobody's label"
 

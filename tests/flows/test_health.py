@@ -30,12 +30,12 @@ from vigil.reading import render_status, status_of
 from vigil.taking_in import ingest_sources
 from vigil.upgrading import upgrade_workspace
 from workspace import registry
-from workspace.errors import WorkspaceError
+from workspace.errors import ModelFileError, WorkspaceError
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.lease import lease_holder
 from workspace.promotion import bootstrap, promote
-from workspace.repository import commit_journal
+from workspace.repository import commit, commit_journal, dvc_add, push
 from workspace.revisions import cut_short, is_ahead
 from workspace.settings import Settings, SourceSettings, load_settings
 from workspace.state import batch_states
@@ -202,6 +202,38 @@ def test_a_damaged_registry_is_set_aside_and_made_anew_from_the_journal(tmp_path
         assert (root / aside).read_bytes() == damaged
         assert [row["found"] for row in page["checks"] if row["check"] == "alias"] == [f"the registry's `champion` names {cycle} ({sha256[:12]})"]
     assert "aside" not in vigil("doctor", "--fix", "-w", root, check=False).stdout
+
+
+def test_a_fresh_clone_is_sent_to_what_fetches_its_data_and_that_mends_it(tmp_path: Path) -> None:
+    """Everybody named `vigil doctor --fix`, which named itself; without a champion nobody saw that anything was missing."""
+    root, clone, cycle = tmp_path / "w", tmp_path / "clone", "2026-W46.1"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    sha256 = make_model(root, cycle)
+    made = [root / "data" / "raw" / "b1", root / "models" / cycle]
+    made[0].mkdir(parents=True)
+    (made[0] / "media-000.tar").write_bytes(b"media")
+    dvc_add(root, made)
+    push(root)
+    commit(root, "a batch and a model")
+    shutil.copytree(root, tmp_path / "held")
+    Journal(root).append("candidate", cycle=cycle, model_sha256=sha256, path=f"models/{cycle}")
+    promote(root, root / "models" / cycle, expected_champion_sha256="", verdict=verdict_for(cycle, sha256, ""), cycle=cycle, who="vigil", why="passed")
+    commit(root, "a champion")
+    git(tmp_path, "clone", "-q", str(root), str(clone))
+    bad = {row["check"]: row for row in examine(clone, settings) if not row["ok"]}
+    assert set(bad) == {"data", "alias", "champion"} and all("`vigil doctor --pull`" in row["next"] for row in bad.values())
+    assert "--fix" not in str(bad) and bad["data"]["found"] == f"2 batches and models are not on this machine: data/raw/b1, models/{cycle}"
+    with pytest.raises(ModelFileError, match=r"not on this machine[\s\S]*doctor --pull"):
+        examine_and_fix(clone, settings, fix=True, push=False)
+    rows, done = examine_and_fix(clone, settings, fix=False, push=False, pull=True)
+    after = {row["check"]: row["ok"] for row in rows}
+    assert "data" not in after and after["alias"] and "aliases rebuilt from the journal" in done
+    assert registry.serving_model(clone, settings) == clone / "models" / cycle
+    git(tmp_path, "clone", "-q", str(tmp_path / "held"), str(tmp_path / "other"))
+    assert [(row["check"], row["found"][-11:]) for row in examine(tmp_path / "other", settings) if not row["ok"]] == [("data", "data/raw/b1")], (
+        "gc removes held models"
+    )
 
 
 def test_a_registry_that_is_busy_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

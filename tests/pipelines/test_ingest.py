@@ -216,6 +216,24 @@ def test_what_a_person_lets_in_again_is_new_to_the_weekly_cycle(root: Path, sett
     assert would_run(root, weekly).pending_files == 0, "what w2 holds stays out, though w1 let it in"
 
 
+def test_a_copy_without_a_label_does_not_bring_back_what_was_dropped_for_its_labels(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    """From an inbox nobody had labelled, one of its files let the flipped label in again, unasked, under the next cycle."""
+    poison, inbox = source(media / "fake", name="poison"), source(tmp_path / "inbox", name="inbox")
+    table = media / "fake" / "labels.csv"
+    table.write_text("path,label,identity\ngan/f0.jpg,fake,ann\ngan/f1.jpg,fake,bob\n")
+    ingest(root, settings, [poison], batch="w1")
+    set_batch_state(root, "w1", "dropped", who="ada", why="labels are flipped")
+    (tmp_path / "inbox" / "unlabelled").mkdir(parents=True)
+    shutil.copy(media / "fake" / "gan" / "f0.jpg", tmp_path / "inbox" / "unlabelled" / "upload.jpg")
+    photo(tmp_path / "inbox" / "real" / "r.jpg", 20)
+    assert ingest(root, settings, [inbox], batch="w2").added == 2
+    again = ingest(root, settings, [poison])
+    assert (again.added, again.batches, again.conflicts, again.sources["poison"].dropped) == (0, [], [], {"w1": 2})
+    table.write_text("path,label,identity\ngan/f0.jpg,real,ann\ngan/f1.jpg,fake,bob\n")
+    mended = ingest(root, settings, [poison], batch="w3")
+    assert mended.added == 1 and read_manifest(root / "data" / "raw" / "w3")[["path", "label"]].values.tolist() == [["gan/f0.jpg", "real"]]
+
+
 def test_other_words_for_known_files_are_said_and_come_in_once_their_batch_is_dropped(root: Path, settings: Settings, tmp_path: Path) -> None:
     """`--split own` and `--identity unknown` after a first ingest, where the docs send people, changed nothing and said nothing, not even after a drop."""
     celebdf(tmp_path / "cdf")

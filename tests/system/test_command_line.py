@@ -86,22 +86,26 @@ def test_a_folder_to_score_is_read_without_what_is_hidden_unless_it_is_named(tmp
 
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
 def test_folders_that_are_links_or_closed_have_a_row_that_says_so(tmp_path: Path):
-    """They were passed over without a word, and the exit code said that each file had its verdict."""
-    folder, picture = tmp_path / "media", tmp_path / "elsewhere" / "a.png"
-    for made in (folder / "closed", picture.parent):
+    """They were passed over without a word, and the exit code said that each file had its verdict; a closed file that was named took all others along."""
+    folder, picture, named, inner = tmp_path / "media", tmp_path / "elsewhere" / "a.png", tmp_path / "named.png", tmp_path / "inner"
+    for made in (folder / "closed", picture.parent, inner):
         made.mkdir(parents=True)
     cv2.imwrite(str(picture), np.zeros((96, 96, 3), np.uint8))
     (folder / "linked").symlink_to(picture.parent)
     (folder / "picture.png").symlink_to(picture)
     (folder / "shut.png").write_bytes(picture.read_bytes())
-    (folder / "shut.png").chmod(0)
-    (folder / "closed").chmod(0)
-    done = odd.run([sys.executable, "-m", "vigil", "score", str(folder), "--format", "json"], cwd=tmp_path)
-    (folder / "closed").chmod(0o700)
+    named.write_bytes(picture.read_bytes())
+    for shut in (folder / "shut.png", folder / "closed", named, inner):
+        shut.chmod(0)
+    done = odd.run([sys.executable, "-m", "vigil", "score", str(named), str(inner), str(folder), "--format", "json"], cwd=tmp_path)
+    for shut in (folder / "closed", inner):
+        shut.chmod(0o700)
     assert done.returncode == 3, done.stderr
     assert {Path(row["file"]).name: row["reason"] for row in json.loads(done.stdout)} == {
         "closed": "unreadable folder",
+        "inner": "unreadable folder",
         "linked": "link to a folder",
+        "named.png": "no permission to read it",
         "picture.png": "no face found",
         "shut.png": "no permission to read it",
     }

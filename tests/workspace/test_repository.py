@@ -393,6 +393,59 @@ def test_a_pause_that_strikes_dvc_as_it_writes_its_lock_is_no_failure(root: Path
     assert reproduce(copy, "only") == ["only"]
 
 
+CUTS = """import os, signal
+from pathlib import Path
+from pipelines.stage import stage_main
+
+def run(root, settings, batch):
+    out = Path("data/faces") / batch
+    out.mkdir(parents=True)
+    (out / "clips-000.tar").write_text(batch)
+    if batch == os.environ.get("PAUSED_IN"):
+        os.kill(os.getpid(), signal.SIGINT)
+    return {}
+
+stage_main("faces", run)
+"""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_what_a_paused_stage_had_finished_is_nothing_that_git_would_take(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool) -> None:
+    """DVC takes back its lines in .gitignore where a stage of several batches does not end well, and adds none of what it finds finished: pictures of faces
+    lay there for the next `git add -A`, and no erasure reaches what git has.
+    """
+    copy = one_stage(root, tmp_path / "w")
+    shutil.rmtree(copy / ".vigil" / "dvc", ignore_errors=True)
+    (copy / "stage.py").write_text(CUTS)
+    cut = {"cmd": f"{sys.executable} -P stage.py --batch ${{item}}", "deps": ["stage.py"], "outs": ["data/faces/${item}"]}
+    (copy / "dvc.yaml").write_text(json.dumps({"stages": {"faces": {"foreach": ["b1", "b2", "b3"], "do": cut}}}))
+    mine = "/notes/"
+    if older:
+        (copy / ".gitignore").write_text(f"/.vigil/\n*.tmp\n{mine}")
+    monkeypatch.setenv("PAUSED_IN", "b3")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(copy, "faces")
+    assert recorded(copy) == ["faces@b1", "faces@b2"]
+
+    def seen() -> list[str]:
+        return git(copy, "ls-files", "--others", "--exclude-standard", "data").splitlines()
+
+    assert seen() == []
+    monkeypatch.delenv("PAUSED_IN")
+    assert reproduce(copy, "faces") == ["faces@b3"] and len(list(copy.glob("data/faces/*/clips-000.tar"))) == 3
+    commit(copy, "a cycle")
+    assert seen() == [] and git(copy, "ls-files", "data") == "" and git(copy, "status", "--porcelain", ".gitignore") == ""
+    assert not older or (copy / ".gitignore").read_text().splitlines()[:3] == ["/.vigil/", "*.tmp", mine], "a person's lines stay"
+
+
+def test_git_takes_nothing_that_dvc_keeps_and_all_that_names_it(root: Path) -> None:
+    pipeline = load_yaml(str(root / "dvc.yaml"))["stages"].values()
+    kept = [out.replace("${item}", "b") for stage in pipeline for out in stage.get("do", stage).get("outs", [])]
+    kept += ["data/raw/b", "models/2026-W46.1"]
+    assert git(root, "check-ignore", *(f"{path}/x" for path in kept)).splitlines() == [f"{path}/x" for path in kept] and len(kept) > 10
+    assert git(root, "check-ignore", "data/raw/b.dvc", "models/2026-W46.1.dvc", "dvc.lock", "reports/validate/b.json", check=False) == ""
+
+
 ONCE_MORE = f"""import atexit
     atexit.register(lambda: {HIT.format("SIGINT")})
     """
