@@ -116,6 +116,11 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("assemble", 16): (
+        15,
+        "what is made of left-out, erased or dropped files, and nameless fakes of named people: every file here names its person, and none of these is",
+    ),
+    ("forge", 22): (21, "as assemble 16"),
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (

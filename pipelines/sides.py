@@ -151,7 +151,8 @@ def decide_sides(
     `kept`: people whom batches before all of these keep for evaluation; `said`: all rows of each batch, where `batches` has those alone that
     stand: who is shown, and what was made of what, was said where a row came in, and stays said there when another takes its place.
 
-    Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
+    A file that names nobody stands where the person does who is named in the video that it was made of, as a table of real people and of fakes with their
+    `source_video` tells; where nobody is named there, it trains. Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
     does, or, who stands elsewhere already, keeps that side, and the file is left out; so is one that turns out to be made, by way of files that are not used,
     of a file of another side, or to look like such a one. A reviewed case only ever trains, unless it was kept for evaluation or
     corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
@@ -250,7 +251,7 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
         if any(sides.claims.get(("person", name), wanted) != wanted for name in (person, composed(sample["donor"]))):
             return None, PERSON_TRAINS
     else:
-        wanted = sides.of_person(sample["identity"], split)
+        wanted = sides.of_person(person, split)
         if wanted != "train" and sample.get("first_by_people"):
             return None, REVIEWED
         if sample["donor"] and sides.of_person(sample["donor"], split) != wanted:
@@ -262,8 +263,6 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
         return None, through
     if any(sides.claimed(("look", look)) - {wanted} for look in looks_of(sample)):
         return None, OTHER_LOOK
-    if person and sample["use"] != "evaluate" and sides.of_person(person, split) != wanted:
-        return None, OTHER_PERSON
     return wanted, ""
 
 
