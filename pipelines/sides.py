@@ -152,10 +152,11 @@ def decide_sides(
     stand: who is shown, and what was made of what, was said where a row came in, and stays said there when another takes its place.
 
     A file that names nobody stands where the person does who is named in the video that it was made of, as a table of real people and of fakes with their
-    `source_video` tells; where nobody is named there, it trains. Adding a batch at the end gives no sample another side than before. It may say whom a nameless file shows: that person then stands where the file
-    does, or, who stands elsewhere already, keeps that side, and the file is left out; so is one that turns out to be made, by way of files that are not used,
-    of a file of another side, or to look like such a one. A reviewed case only ever trains, unless it was kept for evaluation or
-    corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour whoever comes after it.
+    `source_video` tells; where nobody is named there, it trains. Adding a batch at the end gives no sample another side than before. It may say whom a
+    nameless file shows: that person then stands where the file does, or, who stands elsewhere already, keeps that side, and the file is left out; so is one
+    that turns out to be made, by way of files that are not used, of a file of another side, or to look like such a one. A reviewed case only ever trains,
+    unless it was kept for evaluation or corrects what had a label before: cases are chosen by the champion's doubt, and figures on them would favour
+    whoever comes after it.
     """
     sides = Sides(claims={("person", composed(name)): "holdout" for name in kept})
     placed: dict[str, Mapping[str, Any]] = {}
