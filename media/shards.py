@@ -103,11 +103,12 @@ class ShardWriter:
 
     def keep(self, *notes: Any) -> None:
         """Make what was added so far outlive a kill, and with it `notes`, plain values. Only with `unfinished`."""
-        if self._handle is not None:
+        sizes = [path.stat().st_size for path in self._unfinished]
+        if self._handle is not None and self._tar is not None:
             self._handle.flush()
             os.fsync(self._handle.fileno())
-        offset = self._tar.offset if self._tar is not None else 0
-        word = {"made_of": self._made_of, "shards": len(self._unfinished), "offset": offset, "notes": notes}
+            sizes[-1] = self._tar.offset
+        word = {"made_of": self._made_of, "sizes": sizes, "notes": notes}
         table = pa.Table.from_pylist(self.rows[self._kept_rows :], schema=CLIP_SCHEMA.with_metadata({_KEPT: json.dumps(word)}))
         with atomic_file(self._growing / f"kept-{self._kept_files:06d}.parquet", "wb") as handle:
             pq.write_table(table, handle, compression="zstd")
@@ -119,12 +120,14 @@ class ShardWriter:
         try:
             tables = [pq.read_table(path) for path in kept]
             words = [json.loads(table.schema.metadata[_KEPT]) for table in tables]
-            last = words[-1] if words else {"shards": 0, "offset": 0}
-            parts = [self._part(number) for number in range(last["shards"])]
-            if any(word["made_of"] != self._made_of for word in words) or (parts and parts[-1].stat().st_size < last["offset"]):
-                raise ValueError("made of something else, or cut short")
-            if missing := [path.name for path in parts if not path.is_file()]:
-                raise ValueError(f"without {missing}")
+            sizes = words[-1]["sizes"] if words else []
+            parts = [self._part(number) for number in range(len(sizes))]
+            if any(word["made_of"] != self._made_of for word in words):
+                raise ValueError("made of something else")
+            if short := [
+                path.name for path, size in zip(parts, sizes, strict=True) if path.stat().st_size < size
+            ]:  # what lies behind the last one's is cut off
+                raise ValueError(f"{short} cut short")
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
             shutil.rmtree(self._growing)
             self._growing.mkdir()
@@ -137,7 +140,7 @@ class ShardWriter:
         self._known, self._unfinished = {row["clip_id"] for row in self.rows}, parts
         self._kept_files, self._kept_rows = len(kept), len(self.rows)
         if parts:
-            self._open_tar(last["offset"])
+            self._open_tar(sizes[-1])
 
     def _part(self, number: int) -> Path:
         return self._growing / f"clips-{number:03d}.tar.part"
@@ -186,6 +189,9 @@ class ShardWriter:
     def _close_tar(self) -> None:
         if self._tar is not None and self._handle is not None:
             self._tar.close()
+            if self._resumable:  # the next `keep` counts on it
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
             self._handle.close()
             self._tar = self._handle = None
 

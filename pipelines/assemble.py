@@ -29,6 +29,7 @@ from workspace.state import batch_states, came_from, cycles, promoted
 __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
 Row = dict[str, Any]
+SAID = ("sample_id", "source", "path", "use", "identity", "donor", "source_video", "duplicate_of", "looks")  # of a dropped batch's rows
 ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
 NOT_ARRIVED = "its forger arrives later"
@@ -43,9 +44,11 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     """
     batches = learning_order(root, cycle)
     samples = {batch: _samples(root, batch) for batch in batches}
-    video_of = _name_as_first(samples, told_apart(_with_dropped(root, samples)))
+    ever = _with_dropped(root, samples)
+    video_of = _name_as_first(ever)
     stands = standing(samples)
-    sides = decide_sides(only_standing(samples, stands), settings.split, said=list(samples.values()))
+    rows_that_stand = dict(zip(samples, only_standing(samples, stands), strict=True))
+    sides = decide_sides([rows_that_stand.get(batch, []) for batch in ever], settings.split, said=list(ever.values()))
     clips = [row for batch in batches for row in _clips(root, f"data/faces/{batch}", batch) if stands.get(row["sample_id"]) == batch]
     collected = [row for row in clips if row["sample_id"] in sides.of_sample]
     standing_samples = [sample for batch in batches for sample in samples[batch] if stands[sample["sample_id"]] == batch]
@@ -112,27 +115,30 @@ def _people(row: Row) -> set[str]:
 
 
 def _with_dropped(root: Path, samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
-    """The batches with those that were dropped between them: what was made of a file that went with one is not made of another source's file of that name.
+    """The batches with those that were dropped between them, as they were learned: what these said of their files, and of what was made of what, still
+    tells whom others show, and what was made of a file that went with one is not made of another source's file of that name.
 
-    A file that came in again under its name is not counted twice: whoever brought it may be called otherwise.
+    Of a file that came in again under its name, or another in its place, that one's row counts: whoever brought it may have mended what it says.
     """
     events = Journal(root).events()
-    here = {(row["sample_id"], row["path"]) for row in chain.from_iterable(samples.values())}
+    rows_here = [row for row in chain.from_iterable(samples.values()) if not is_erased(row)]
+    here = {key for row in rows_here for key in ((row["sample_id"], composed(row["path"])), (row["source"], composed(row["path"])))}
     dropped: dict[str, Sequence[Row]] = {}
     for batch, told in batch_states(events).items():
         folder = root / "data" / "raw" / batch
         if told.state == "dropped" and batch not in samples and (folder / "manifest.parquet").is_file():
-            rows = rows_of(read_manifest(folder)[["sample_id", "source", "path"]])
-            dropped[batch] = [row for row in rows if (row["sample_id"], row["path"]) not in here]
+            rows = rows_of(read_manifest(folder)[list(SAID)])
+            dropped[batch] = [row for row in rows if not here & {(row["sample_id"], composed(row["path"])), (row["source"], composed(row["path"]))}]
     every = {**samples, **dropped}
     return {batch: every[batch] for batch in _as_learned(events, every)}
 
 
-def _name_as_first(samples: Mapping[str, Sequence[Row]], called: Callable[[str, str], str]) -> Callable[[Row], str]:
+def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:
     """Call files and source videos as `told_apart` says, each content as the batch that brought it first; returns what a row's source video is called.
 
     The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that.
     """
+    called = told_apart(samples)
     first: dict[str, Row] = {}
     for row in chain.from_iterable(samples.values()):
         if not is_erased(row):  # whose path is what says so

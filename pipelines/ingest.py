@@ -110,7 +110,7 @@ def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], p
 
 
 def _of_dropped(root: Path) -> tuple[Known, set[str]]:
-    """What all batches say of the contents of dropped ones, and those of these contents that no other batch holds. Looks are left out."""
+    """What all batches say of the contents of dropped ones, and those of these contents that no other batch holds with a label. Looks are left out."""
     import pyarrow.parquet
 
     def said(batch: str, columns: Sequence[str], of: Collection[str] | None = None) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def _of_dropped(root: Path) -> tuple[Known, set[str]]:
     for batch, told in states.items() if samples else ():
         rows = [{**row, "phash": ""} for row in said(batch, SAYING, samples)]
         known.add(root / "data" / "raw" / batch, rows, dropped=told.state == "dropped", again=told.again)
-    return known, samples - known.labels.keys()
+    return known, samples - (known.labels.keys() - known.unlabelled)
 
 
 def _let_in(of_dropped: Sequence[tuple[Found, Entry]], source: SourceSettings, listing: Listing, known: Known) -> set[str]:

@@ -177,8 +177,9 @@ def decide_sides(
             own = ("video", composed(sample["path"]))
             sides.claim([*_keys(sample, sides.shown.person(sample)), *({own} & sides.tied.keys())], side)
             sides.files.setdefault(own[1], set()).add(side)
-    while sum(_turned_out(sample, sides) for sample in placed.values()):
-        pass
+    order = list(placed.values())
+    while sum(_turned_out(sample, sides) for sample in order):
+        order.reverse()  # news goes along a chain in one pass, whichever way it lies
     return sides
 
 

@@ -281,8 +281,16 @@ def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
             leaving[name] = erased_path(sample_id)
         else:
             staying.add(name)
+    sources: dict[str, dict[str, None]] = {}
+    for source, path in zip(rows["source"], rows["path"].map(composed), strict=True):
+        sources.setdefault(path, {})[source] = None
     gone = {name: path for name, path in leaving.items() if name not in staying}
-    made_of = {(sample_id, name[1]): gone[name] for sample_id, name in zip(rows["sample_id"], names, strict=True) if name in gone}
+    made_of = {}
+    for sample_id, (source, video) in zip(rows["sample_id"], names, strict=True):
+        having = sources.get(video, {})
+        whose = source if source in having else next(iter(having), "")  # as told_apart says
+        if (whose, video) in gone:
+            made_of[sample_id, video] = gone[whose, video]
     for folder in (manifest.parent for manifest in manifests(root) if made_of):
         table = read_manifest(folder)
         keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)  # an answer has the name of its file's row, and another source

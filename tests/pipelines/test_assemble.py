@@ -357,6 +357,7 @@ def test_erasing_or_dropping_a_file_of_one_source_moves_nobody_of_another(tmp_pa
     third = sample("R2-6", identity=judges, path="real/6.mp4", source="two")
     shows = [sample("F6", "fake", path="fake/6.mp4", source="two", source_video="real/6.mp4")]
     shows.append(sample("F7", "fake", path="fake/7.mp4", source="two", source_video="fake/6.mp4"))
+    shows.append(sample("F8", "fake", path="fake/8.mp4", source="fakes alone", source_video="real/6.mp4"))
     weeks = {"b0": [first], "b1": [*week("k", 60, 60), made], "b2": [*week("m", 4, 4), *other, third, *shows], "b3": [answer], "b4": week("x", 4, 4)}
     for change in ("none", "drop", "erase"):
         root = tmp_path / change
@@ -381,6 +382,27 @@ def test_erasing_or_dropping_a_file_of_one_source_moves_nobody_of_another(tmp_pa
         assert sides == {"fake/4.mp4": set() if unknown else {"train"}, **{one["path"]: {kept} for one in other}, **theirs}, change
         assert report["leaks"] == [] and sum(report["excluded"].values()) == (len(shows) + unknown + 1 if change == "erase" else 0)
         assert report["excluded"].get(MADE_OF_ERASED, 0) == (len(shows) + unknown if change == "erase" else 0)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_a_dropped_batch_said_still_tells_whom_others_show(tmp_path: Path, answered: bool) -> None:
+    """A nameless fake of a dropped video went from the holdout to the training while the person's other videos judged on, and so did fakes of a video
+    that an answer kept: called by its hash, nothing that named it by its path knew it."""
+    settings, journal = budget(), Journal(tmp_path)
+    judges = next(f"h{n}" for n in range(99) if split_of(f"h{n}", settings.split) == "holdout")
+    video, other = (sample(f"V{n}", identity=judges, path=f"real/{n}.mp4", source="one", use="evaluate") for n in (4, 5))
+    fake = sample("F", "fake", path="fake/4.mp4", source="one", source_video="real/4.mp4")
+    answer = [video | {"source": "feedback", "path": "c1.mp4", "case_id": "c1"}] if answered else []
+    weeks = {"b0": [video], "b1": week("k", 60, 60), "b2": [fake, other], "b3": [*answer, *week("x", 4, 4)]}
+    for batch in weeks:
+        journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
+    in_batches(tmp_path, weeks)
+    for left in (list(weeks), list(weeks)[1:]):
+        report = assemble.run(tmp_path, settings, cycle(left, ["b3"]))
+        shown = every_side(tmp_path).set_index("sample_id")
+        assert report["leaks"] == [] and {*shown.loc[[fake["sample_id"], other["sample_id"]], "split"]} == {"holdout"}
+        assert set(shown.loc[[fake["sample_id"]], "cluster"]) == {judges}
+        journal.append("batch_state", batch="b0", state="dropped", who="ada", why="bad")
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:

@@ -216,6 +216,18 @@ def test_what_a_person_lets_in_again_is_new_to_the_weekly_cycle(root: Path, sett
     assert would_run(root, weekly).pending_files == 0, "what w2 holds stays out, though w1 let it in"
 
 
+def test_what_is_let_in_again_is_new_though_a_copy_without_a_label_lies_elsewhere(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    press, inbox = source(media / "fake", name="press"), source(tmp_path / "inbox", name="inbox")
+    (media / "fake" / "labels.csv").write_text("path,label,identity\ngan/f0.jpg,fake,ann\ngan/f1.jpg,fake,bob\n")
+    ingest(root, settings, [press], batch="w1")
+    shutil.copytree(media / "fake" / "gan", tmp_path / "inbox" / "unlabelled")
+    set_batch_state(root, "w1", "dropped", who="ada", why="names are mended", again=True)
+    photo(tmp_path / "inbox" / "real" / "r.jpg", 20)
+    assert ingest(root, settings, [inbox], batch="w2").added == 3
+    waiting = pending(root, settings, [press])
+    assert waiting == 2 and ingest(root, settings, [press], batch="w3").added == waiting and not pending(root, settings, [press])
+
+
 def test_a_copy_without_a_label_does_not_bring_back_what_was_dropped_for_its_labels(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
     """From an inbox nobody had labelled, one of its files let the flipped label in again, unasked, under the next cycle."""
     poison, inbox = source(media / "fake", name="poison"), source(tmp_path / "inbox", name="inbox")
