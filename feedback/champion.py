@@ -58,7 +58,8 @@ async def ask(root: Path) -> Champion | NoChampion:
         start_new_session=True,
     )  # fmt: skip
     try:
-        out, err = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            out, err = await process.communicate()
     except TimeoutError:
         raise _no_answer(f"no answer within {ANSWER_SECONDS} s") from None
     finally:

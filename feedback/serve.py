@@ -136,7 +136,8 @@ class _Server(uvicorn.Server):
         """The console's library takes seconds to import, so it follows once the model answers, or has taken long."""
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._until_ready(service), CONSOLE_WAIT_SECONDS)
+                async with asyncio.timeout(CONSOLE_WAIT_SECONDS):
+                    await self._until_ready(service)
             if self.closing.is_set():
                 return
             from_thread = await asyncio.to_thread(importlib.import_module, "feedback.console.mounting")

@@ -34,7 +34,8 @@ class Changes:
         event = asyncio.Event()
         self._waiting[detection_id].add(event)
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
         except TimeoutError:
             return
         finally:

@@ -31,7 +31,8 @@ async def fetched(reference: str, media: MediaStore, settings: Settings) -> Asyn
     try:
         fetch = _from_bucket if reference.startswith("s3://") else _from_host
         try:
-            digest, size = await asyncio.wait_for(fetch(reference, path, settings), FETCH_SECONDS)
+            async with asyncio.timeout(FETCH_SECONDS):
+                digest, size = await fetch(reference, path, settings)
         except TimeoutError:
             raise _failed(f"it did not come within {FETCH_SECONDS:.0f} s") from None
         if not size:

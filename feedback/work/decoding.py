@@ -87,7 +87,8 @@ class Decoders:
         try:
             child = child if child is not None and child.process.returncode is None else await self._spawn()
             try:
-                opened = await asyncio.wait_for(self._ask(child, path, faces), self.settings.decode_seconds)
+                async with asyncio.timeout(self.settings.decode_seconds):  # not wait_for, which may swallow a cancellation: who asked would go on for ever
+                    opened = await self._ask(child, path, faces)
             except TimeoutError:
                 raise ChildFailed(f"opening it took longer than {self.settings.decode_seconds} s") from None
             except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionError, ValueError, KeyError, TypeError) as problem:
@@ -122,7 +123,8 @@ class Decoders:
         child = _Child(process)
         try:
             assert process.stdout is not None
-            await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                await process.stdout.readline()
         except BaseException:
             await self._end(child)
             raise
@@ -141,7 +143,8 @@ class Decoders:
     async def _ended(self, child: _Child) -> int | None:
         """How a child ended that was not ended here: minus the signal, or its code; None for one that lives on."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.process.wait(), DYING_SECONDS)
+            async with asyncio.timeout(DYING_SECONDS):
+                await child.process.wait()
         return child.process.returncode
 
     async def _end(self, child: _Child) -> None:

@@ -81,7 +81,8 @@ class Workers:
             if self._idle is not None:
                 self._idle.cancel()
             try:
-                answer = await asyncio.wait_for(self._ask_again(detection_id), EXPLAIN_SECONDS)
+                async with asyncio.timeout(EXPLAIN_SECONDS):
+                    answer = await self._ask_again(detection_id)
             except (TimeoutError, ConnectionError, ValueError) as problem:
                 await self._end_explainer()
                 why = f"it took longer than {EXPLAIN_SECONDS} s" if isinstance(problem, TimeoutError) else "its process ended"

@@ -60,6 +60,29 @@ def test_when_a_face_gave_no_clip_comes_back_too(media: Path, tmp_path: Path) ->
     assert not found.clips and np.allclose(found.too_short, [(0.0, 0.4)], atol=0.01)
 
 
+def test_who_is_told_to_stop_as_the_answer_comes_does_stop(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker of a service that had died asked the scorer, which had stopped, and waited for ever beside a child that waited for it."""
+    answers, answered = asyncio.Event(), Opened.__new__(Opened)
+
+    async def asks(*_: Any) -> Opened:
+        await answers.wait()
+        return answered
+
+    async def go() -> None:
+        pool = Decoders(WorkerSettings(decoders=1))
+        await pool.start()
+        monkeypatch.setattr(pool, "_ask", asks)
+        job = asyncio.create_task(pool.open(still, FACES))
+        await asyncio.sleep(0.1)  # it waits for the answer
+        answers.set()
+        job.cancel()
+        done, _ = await asyncio.wait([job])
+        await pool.stop()
+        assert all(one.cancelled() for one in done)
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_an_image_has_a_picture_as_a_video_has_one_with_a_face_or_without(tmp_path: Path, suffix: str) -> None:
     """Previews were read as videos are: no image had one, and of a TIFF, which no browser shows, nothing was to be seen."""
