@@ -57,8 +57,9 @@ load: setup  ## the service beside a bare endpoint, with and without micro-batch
 	$(PYTHON) benchmarks/batching.py
 	$(PYTHON) benchmarks/load.py --minutes 30
 
-bench: setup  ## figures of this machine, in benchmarks/
+bench: setup  ## figures of this machine, in benchmarks/: what a cycle costs beside bare training, and sets from a batch of a hundred thousand videos
 	$(PYTHON) benchmarks/overhead.py
+	$(PYTHON) benchmarks/scale.py
 
 lock:  ## pin and hash the direct requirements anew
 	$(PYTHON) -m uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
