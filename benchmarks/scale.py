@@ -78,10 +78,7 @@ def clips_of(samples: Iterable[dict[str, Any]], forged: bool) -> Iterator[dict[s
 
 def build(root: Path, part: float, code: str) -> None:
     """The tables of a batch, group by group; made once for a code."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from media.shards import CLIP_SCHEMA, INDEX_NAME, ROWS_A_GROUP
+    from media.shards import write_sorted
 
     if is_made_by(root / "made-by", code):
         return
@@ -90,14 +87,7 @@ def build(root: Path, part: float, code: str) -> None:
     for store in ("faces", "forged"):
         folder = root / "data" / store / BATCH
         folder.mkdir(parents=True)
-        with pq.ParquetWriter(folder / INDEX_NAME, CLIP_SCHEMA, compression="zstd") as writer:
-            group: list[dict[str, Any]] = []
-            for row in clips_of(samples, store == "forged"):
-                group.append(row)
-                if len(group) == ROWS_A_GROUP:
-                    writer.write_table(pa.Table.from_pylist(group, schema=CLIP_SCHEMA))
-                    group = []
-            writer.write_table(pa.Table.from_pylist(group, schema=CLIP_SCHEMA))
+        write_sorted(folder, clips_of(samples, store == "forged"))
     write_json(root / "data" / "faces" / BATCH / "report.json", {"batch": BATCH, "samples": samples})
     (root / "made-by").write_text(code)
 

@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -62,7 +63,7 @@ class ShardWriter:
     in the same folder is then replaced. A shard is closed once it holds `shard_bytes`.
 
     With a folder `unfinished`, on the same disk best, the shards grow there, and what was added before the last `keep` outlives a kill: a writer with the
-    same `made_of` (a word for all that the clips depend on) goes on behind it, and ends with the same bytes. `notes` are what was kept with it.
+    same `made_of` (a word for all that the clips depend on) goes on behind it, and ends with the same bytes. `notes` are what was kept with it so far.
     """
 
     def __init__(self, folder: Path, shard_bytes: int = 256 << 20, unfinished: Path | None = None, made_of: str = "") -> None:
@@ -104,14 +105,14 @@ class ShardWriter:
     def keep(self, *notes: Any) -> None:
         """Make what was added so far outlive a kill, and with it `notes`, plain values. Only with `unfinished`."""
         sizes = [path.stat().st_size for path in self._unfinished]
-        if self._handle is not None and self._tar is not None:
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
+        if self._tar is not None:
+            self._sync()
             sizes[-1] = self._tar.offset
         word = {"made_of": self._made_of, "sizes": sizes, "notes": notes}
         table = pa.Table.from_pylist(self.rows[self._kept_rows :], schema=CLIP_SCHEMA.with_metadata({_KEPT: json.dumps(word)}))
         with atomic_file(self._growing / f"kept-{self._kept_files:06d}.parquet", "wb") as handle:
             pq.write_table(table, handle, compression="zstd")
+        self.notes += notes
         self._kept_files, self._kept_rows = self._kept_files + 1, len(self.rows)
 
     def _go_on(self) -> None:
@@ -122,13 +123,11 @@ class ShardWriter:
             words = [json.loads(table.schema.metadata[_KEPT]) for table in tables]
             sizes = words[-1]["sizes"] if words else []
             parts = [self._part(number) for number in range(len(sizes))]
-            if any(word["made_of"] != self._made_of for word in words):
-                raise ValueError("made of something else")
-            if short := [
-                path.name for path, size in zip(parts, sizes, strict=True) if path.stat().st_size < size
-            ]:  # what lies behind the last one's is cut off
-                raise ValueError(f"{short} cut short")
+            whole = all(part.stat().st_size >= size for part, size in zip(parts, sizes, strict=True))  # what lies behind the last one's is cut off
+            fits = whole and all(word["made_of"] == self._made_of for word in words)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            fits = False
+        if not fits:
             shutil.rmtree(self._growing)
             self._growing.mkdir()
             return
@@ -190,18 +189,30 @@ class ShardWriter:
         if self._tar is not None and self._handle is not None:
             self._tar.close()
             if self._resumable:  # the next `keep` counts on it
-                self._handle.flush()
-                os.fsync(self._handle.fileno())
+                self._sync()
             self._handle.close()
             self._tar = self._handle = None
+
+    def _sync(self) -> None:
+        """Have the open shard on the disk as far as it is written."""
+        assert self._handle is not None
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
 
 
 def write_index(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Write `index.parquet` sorted by clip_id; the same rows give the same bytes."""
-    ordered, path = sorted(rows, key=lambda row: str(row["clip_id"])), Path(folder) / INDEX_NAME
+    return write_sorted(folder, sorted(rows, key=lambda row: str(row["clip_id"])))
+
+
+def write_sorted(folder: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """As `write_index`, of rows that come in the order of their clip_id: so many as a group has are held at once."""
+    path, coming = Path(folder) / INDEX_NAME, iter(rows)
+    group = list(islice(coming, ROWS_A_GROUP))
     with atomic_file(path, "wb") as handle, pq.ParquetWriter(handle, CLIP_SCHEMA, compression="zstd") as writer:
-        for start in range(0, max(1, len(ordered)), ROWS_A_GROUP):
-            writer.write_table(pa.Table.from_pylist(ordered[start : start + ROWS_A_GROUP], schema=CLIP_SCHEMA))
+        writer.write_table(pa.Table.from_pylist(group, schema=CLIP_SCHEMA))  # an empty index has a group, too
+        while group := list(islice(coming, ROWS_A_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=CLIP_SCHEMA))
     return path
 
 

@@ -42,9 +42,10 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
 
     Raises DataError when a batch's faces are missing, TooLittleData when there is no real or no fake clip to train on, or no real one to validate with.
     """
-    batches = learning_order(root, cycle)
+    events = Journal(root).events()
+    batches = learning_order(events, cycle.batches)
     samples = {batch: _samples(root, batch) for batch in batches}
-    ever = _with_dropped(root, samples)
+    ever = _with_dropped(root, events, samples)
     video_of = _name_as_first(ever)
     stands = standing(samples)
     rows_that_stand = dict(zip(samples, only_standing(samples, stands), strict=True))
@@ -68,7 +69,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         row["cluster"] = sides.shown.person(said) or (sides.shown.video(said) if of_video else row["sample_id"])
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
-    if taught := _taught(root, cycle, (*clips, *every)):
+    if taught := _taught(root, events, cycle, (*clips, *every)):
         for row in collected:
             if row["split"] != "train" and taught & _people(row):
                 sides.of_sample.pop(row["sample_id"], None)
@@ -97,13 +98,12 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     return report
 
 
-def _taught(root: Path, cycle: Cycle, rows: Iterable[Row]) -> set[str]:
+def _taught(root: Path, events: Sequence[Event], cycle: Cycle, rows: Iterable[Row]) -> set[str]:
     """Whom the clips show that the base, or a model that it came from, has seen in training, as far as their cards are here: `_people` of them all.
 
     A batch that was dropped to come in again under other names, or a row that was erased, takes with it what kept its people on their side. The rows
     are also those that are left out now, for whatever reason: what was learned stays learned.
     """
-    events = Journal(root).events()
     cards = [root / "models" / name / "card.json" for name in (cycle.base_cycle, *came_from(events, cycle.base_cycle)) if name]
     learned = {clip for card in cards if card.is_file() for clip in read_json(card).get("train_clips", ())}
     return {name for row in rows if row["sha256"] in learned for name in _people(row)}
@@ -114,13 +114,12 @@ def _people(row: Row) -> set[str]:
     return {row["cluster"], composed(row["donor"])} - {""}
 
 
-def _with_dropped(root: Path, samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+def _with_dropped(root: Path, events: Sequence[Event], samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
     """The batches with those that were dropped between them, as they were learned: what these said of their files, and of what was made of what, still
     tells whom others show, and what was made of a file that went with one is not made of another source's file of that name.
 
     Of a file that came in again under its name, or another in its place, that one's row counts: whoever brought it may have mended what it says.
     """
-    events = Journal(root).events()
     rows_here = [row for row in chain.from_iterable(samples.values()) if not is_erased(row)]
     here = {key for row in rows_here for key in ((row["sample_id"], composed(row["path"])), (row["source"], composed(row["path"])))}
     dropped: dict[str, Sequence[Row]] = {}
@@ -130,7 +129,7 @@ def _with_dropped(root: Path, samples: Mapping[str, Sequence[Row]]) -> dict[str,
             rows = rows_of(read_manifest(folder)[list(SAID)])
             dropped[batch] = [row for row in rows if not here & {(row["sample_id"], composed(row["path"])), (row["source"], composed(row["path"]))}]
     every = {**samples, **dropped}
-    return {batch: every[batch] for batch in _as_learned(events, every)}
+    return {batch: every[batch] for batch in learning_order(events, every)}
 
 
 def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:
@@ -155,16 +154,12 @@ def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]
     return video_of
 
 
-def learning_order(root: Path, cycle: Cycle) -> list[str]:
-    """The cycle's batches in the order in which promoted cycles learned them, then those that none has learned; by name within a cycle.
+def learning_order(events: Sequence[Event], batches: Iterable[str]) -> list[str]:
+    """These batches in the order in which promoted cycles learned them, then those that none has learned; by name within a cycle.
 
     Who comes first keeps its side of the split. This order never changes, whatever people decide about a batch and when: by the moment
     of acceptance, a batch that a person had released stood behind the others in its own cycle and before them in the next.
     """
-    return _as_learned(Journal(root).events(), cycle.batches)
-
-
-def _as_learned(events: Sequence[Event], batches: Iterable[str]) -> list[str]:
     learned: dict[str, int] = {}
     ever = promoted(events)
     for number, known in enumerate(one for one in cycles(events) if one.cycle in ever):

@@ -4,7 +4,6 @@ The store and the report depend on the media and the settings alone, not on the 
 cut is kept as it grows, and a batch that takes a day goes on where it was.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.rows import rows_of
 from pipelines.stage import Progress, stage_main
 from workspace.errors import VigilError
-from workspace.files import write_json
+from workspace.files import sha256_bytes, write_json
 from workspace.manifest import read_manifest, read_media
 from workspace.pool import ordered_map
 from workspace.settings import FaceSettings, Settings
@@ -69,18 +68,16 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     jobs = [FaceJob(folder, row["sample_id"], row["shard"], int(row["offset"]), int(row["bytes"]), settings.faces) for row in usable]
     shutil.rmtree(out, ignore_errors=True)
     with ShardWriter(out, unfinished=root / UNFINISHED / batch, made_of=_made_of(settings, usable)) as writer:
-        entries: dict[str, dict[str, Any]] = dict(writer.notes)
-        begun, kept_at, fresh = len(entries), time.monotonic(), list[tuple[str, dict[str, Any]]]()
+        begun, kept_at, fresh = len(writer.notes), time.monotonic(), list[tuple[str, dict[str, Any]]]()
         progress = Progress("faces", begun=begun)
         results = ordered_map(_extract, jobs[begun:], settings.faces.workers, _crashed)
         for number, (row, found) in enumerate(zip(usable[begun:], results, strict=True), start=begun + 1):
             fresh.append((row["sample_id"], _store(writer, row, found)))
             if time.monotonic() - kept_at > KEEP_SECONDS:
                 writer.keep(*fresh)
-                entries |= dict(fresh)
                 kept_at, fresh = time.monotonic(), []
             progress(number, len(usable))
-        entries |= dict(fresh)
+        entries: dict[str, dict[str, Any]] = dict([*writer.notes, *fresh])
     samples = [_entry(row, entries.get(row["sample_id"])) for row in rows]
     report = _report(batch, samples)
     write_json(out / "report.json", report)
@@ -90,7 +87,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
 def _made_of(settings: Settings, rows: list[dict[str, Any]]) -> str:
     """A hash over all that the clips of these manifest rows depend on."""
     how = settings.faces.model_dump(mode="json", exclude={"workers"}) | {"stage": settings.stage_versions.faces}
-    return hashlib.sha256(json.dumps([how, rows], sort_keys=True, default=str).encode()).hexdigest()
+    return sha256_bytes(json.dumps([how, rows], sort_keys=True, default=str).encode())
 
 
 def _extract(job: FaceJob) -> "Extraction | str":

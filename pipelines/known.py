@@ -228,13 +228,15 @@ class Known:
         def candidates(number: int) -> list[Look]:
             return [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
 
-        firsts = {number: _first_compared(looks[number], candidates(number), bits, before) for number in range(len(self.looks), len(looks))}
-        jobs = [job for job in firsts.values() if job]
+        ahead = [_compared_ahead(looks[number], candidates(number), bits, before) for number in range(len(self.looks), len(looks))]
+        jobs = [job for job in ahead if job and job.others]
         parallel = len(jobs) >= FEWEST_FOR_PROCESSES
         told = iter(ordered_map(_compare, jobs, workers, _unlike) if parallel else map(partial(_compare, opened=opened), jobs))
-        for number, (row, path) in enumerate(rows, start=len(self.looks)):
-            found = next(told) if firsts[number] else {}
-            row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates(number), bits, opened, found)
+        for number, ((row, path), job) in enumerate(zip(rows, ahead, strict=True), start=len(self.looks)):
+            found = next(told) if job and job.others else {}
+            row["duplicate_of"], row["looks"] = "", ""
+            if job is None or any(found.values()):
+                row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates(number), bits, opened, found)
             looks[number] = _look(row, path)
             if progress and jobs:
                 progress(number + 1 - len(self.looks), len(rows), "looking for copies")
@@ -311,12 +313,12 @@ class Comparison:
     bits: int
 
 
-def _first_compared(new: Look, candidates: Sequence[Look], bits: int, before: Collection[str]) -> Comparison | None:
-    """What can be compared before anything is known of the candidates; None where there is nothing. Until one of them is the same, nothing else counts."""
+def _compared_ahead(new: Look, candidates: Sequence[Look], bits: int, before: Collection[str]) -> Comparison | None:
+    """What can be compared before anything is known of the candidates: until one of them is the same, nothing else counts. None where that counts at once."""
     if new.sample_id in before:  # known content under a corrected label: of a candidate it counts whose copy that is
         return None
     others = [look for look in candidates if _is_compared(new, look, look.claims == new.claims)][:MOST_COMPARED]
-    return Comparison(new, tuple(others), bits) if others else None
+    return Comparison(new, tuple(others), bits)
 
 
 def _compare(job: Comparison, opened: Opened = _OPENED) -> dict[str, bool]:

@@ -31,13 +31,8 @@ BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", 
 NAMING = ("sample_id", "source", "path", "source_video", "case_id")  # how files are called, and what they were made of
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets", "reports/predictions.parquet", "mlartifacts/**/predictions.parquet")
-CACHES = (
-    ".vigil/scores",
-    ".vigil/incoming",
-    ".vigil/building",
-    ".vigil/outbox",
-    ".vigil/unfinished",
-)  # made, fetched or handed over again when they are needed
+# Made, fetched or handed over again when they are needed:
+CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox", ".vigil/unfinished")
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 MOST_JSON_BYTES = 64 << 20
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
@@ -276,14 +271,13 @@ def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
     goes = [case_of.get(sample_id) in ("", case_id) for sample_id, case_id in zip(rows["sample_id"], rows["case_id"], strict=True)]
     leaving: dict[tuple[str, str], str] = {}
     staying: set[tuple[str, str]] = set()
-    for name, sample_id, leaves in zip(called, rows["sample_id"], goes, strict=True):
-        if leaves:
-            leaving[name] = erased_path(sample_id)
-        else:
-            staying.add(name)
-    sources: dict[str, dict[str, None]] = {}
-    for source, path in zip(rows["source"], rows["path"].map(composed), strict=True):
+    sources: dict[str, dict[str, None]] = {}  # by path, in the order in which they had such a file
+    for (source, path), sample_id, leaves in zip(called, rows["sample_id"], goes, strict=True):
         sources.setdefault(path, {})[source] = None
+        if leaves:
+            leaving[source, path] = erased_path(sample_id)
+        else:
+            staying.add((source, path))
     gone = {name: path for name, path in leaving.items() if name not in staying}
     made_of = {}
     for sample_id, (source, video) in zip(rows["sample_id"], names, strict=True):
