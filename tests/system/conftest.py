@@ -20,6 +20,7 @@ from benchmarks.kills import Round, at_work, environment, recorded, running_stag
 from media.synthetic import make_sample_media
 from tests.system.world import Asked, Broken, change_settings, copy_workspace, events, key_of, quick_workspace, stage_runs, vigil
 from workspace.files import read_json, sha256_bytes
+from workspace.revisions import git
 
 SIZE_PX = 160  # faces of 85 px, which suffice for clips of 64; drawing larger pictures takes twice as long
 PATIENCE_SECONDS = 600
@@ -196,6 +197,11 @@ def copy_in_a_moment(root: Path, to: Path) -> None:
             process.resume()
 
 
+def closed_and_committed(root: Path) -> list[str]:
+    """The cycles whose tag is in the repository."""
+    return git(root, "tag", "--list", "vigil/*").split()
+
+
 @pytest.fixture(scope="session")
 def scheduled(asked: Asked, second_media: Path) -> Broken:
     """A second cycle, with the reviewed case and a batch of another forger, started by a served deployment.
@@ -205,7 +211,7 @@ def scheduled(asked: Asked, second_media: Path) -> Broken:
     """
     root, judged = asked.root, asked.root.parent / "judged"
     vigil("ingest", second_media, "-w", root)
-    before, log = len(events(root, "cycle_closed")), root.parent / "log"
+    before, log = closed_and_committed(root), root.parent / "log"
     candidates = len(events(root, "candidate"))
     with open(log, "wb") as output:
         served = subprocess.Popen(
@@ -214,11 +220,10 @@ def scheduled(asked: Asked, second_media: Path) -> Broken:
         )  # fmt: skip
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(events(root, "cycle_closed")) == before and time.monotonic() < deadline and served.poll() is None:
+        while closed_and_committed(root) == before and time.monotonic() < deadline and served.poll() is None:  # the tag is the last thing that a cycle makes
             if len(events(root, "candidate")) > candidates and not judged.exists():
                 copy_in_a_moment(root, judged)
             time.sleep(0.2)
-        time.sleep(3)  # the commit follows the journal's last line
     finally:
         os.killpg(served.pid, signal.SIGINT)  # as a terminal does
         try:
