@@ -1,22 +1,22 @@
 """Take what is new from the sources: folders, tables, FaceForensics++, S3 prefixes, the reviewed cases. Once each, by content.
 
 A source with new files becomes one batch. Everything found is accounted for: new, known, or quarantined with a reason. A batch
-is built in `.vigil/building`, renamed into place whole and then journalled; a kill at any moment leaves nothing half-taken, and
-the next run finishes or repeats it. The caller holds the workspace's lease.
+is built in `.vigil/unfinished/ingest`, renamed into place whole and then journalled; a kill at any moment leaves nothing half-taken, and
+the next run goes on: what was read, compared and packed is not done again. The caller holds the workspace's lease.
 """
 
 import os
 import re
-import shutil
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from media.names import PHOTO_SUFFIXES
+from pipelines.begun import Begun, begun
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
 from pipelines.intake import IngestReport, NotNow, SourceCounts
@@ -59,7 +59,6 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
     """
     if batch is not None and not BATCH_NAME.match(batch):
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
-    shutil.rmtree(root / ".vigil" / "building", ignore_errors=True)
     left = journal_unjournalled(root)
     report = IngestReport(batches=[*left], left=left)
     if not sources:
@@ -68,8 +67,8 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
     for number, source in enumerate(sources):
         wanted = batch if batch is None or number == 0 else f"{batch}-{source.name}"
         try:
-            with fetched(root, source, settings.ingest, seen) as place:
-                _ingest_source(root, settings, source, place, wanted, known, seen, report, progress)
+            with fetched(root, source, settings.ingest, seen) as place, begun(root, source.name, place.source) as unfinished:
+                _ingest_source(root, settings, source, place, wanted, known, seen, unfinished, report, progress)
         except OSError as problem:
             if is_no_room(problem):
                 raise
@@ -159,6 +158,7 @@ def _ingest_source(
     wanted: str | None,
     known: Known,
     seen: Seen,
+    unfinished: Begun,
     report: IngestReport,
     progress: Progress | None,
 ) -> None:
@@ -181,7 +181,7 @@ def _ingest_source(
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.published}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
-    taken = _measure_all(source, settings, place, listing, known, seen, counts, by_people, progress)
+    taken = _measure_all(source, settings, place, listing, known, seen, unfinished, counts, by_people, progress)
     rows = _rows(taken, source, listing, by_people, report, counts)
     recorded = _recorded(root, [row["sample_id"] for row, _ in rows], known)
     for row, _ in rows:
@@ -192,10 +192,10 @@ def _ingest_source(
     for row, _ in rows:
         row["batch"] = name
     to_compare = [(row, item.found.path) for row, item in good]
-    known.mark_near_duplicates(to_compare, settings.ingest.near_duplicate_bits, settings.faces.workers, progress)
+    known.mark_near_duplicates(to_compare, settings.ingest.near_duplicate_bits, settings.faces.workers, progress, unfinished)
     if name:
         counts.conflicts += known.spelled_alike((row for row, _ in rows), name)
-        _write_batch(root, name, source, rows, settings, counts, known.kept)
+        _write_batch(root, name, source, rows, settings, counts, known.kept, unfinished.batch, progress)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)
     add_conflicts(root, known.contradicted)
@@ -214,6 +214,7 @@ def _measure_all(
     listing: Listing,
     known: Known,
     seen: Seen,
+    unfinished: Begun,
     counts: SourceCounts,
     by_people: bool,
     progress: Progress | None,
@@ -259,11 +260,16 @@ def _measure_all(
     def look(job: tuple[Found, Stamp]) -> Taken:
         found, stamp = job
         name = f"{source.name}/{found.name}"
-        return Taken(found, refused(name, found.problem) if found.problem else measure(found.path, name, settings.ingest.max_file_bytes), stamp)
+        if found.problem:
+            return Taken(found, refused(name, found.problem), stamp)
+        measured = unfinished.get(found.name, stamp.bytes, stamp.stamp)
+        return Taken(found, Measured(*measured) if measured else measure(found.path, name, settings.ingest.max_file_bytes), stamp)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for number, item in enumerate(pool.map(look, todo), start=1):
             done.append(item)
+            if item.measured.kind:  # its content was read, and is a picture or a video
+                unfinished.put(list(astuple(item.measured)), item.found.name, item.stamp.bytes, item.stamp.stamp)
             if progress:
                 progress(number, len(todo), source.name)
     for item in done:
@@ -367,15 +373,24 @@ def identity_of(found: Found, rule: IdentityRule, named: bool, sample_id: str) -
 
 
 def _write_batch(
-    root: Path, name: str, source: SourceSettings, rows: list[tuple[dict[str, Any], Taken]], settings: Settings, counts: SourceCounts, kept_before: set[str]
+    root: Path,
+    name: str,
+    source: SourceSettings,
+    rows: list[tuple[dict[str, Any], Taken]],
+    settings: Settings,
+    counts: SourceCounts,
+    kept_before: set[str],
+    building: Path,
+    progress: Progress | None,
 ) -> None:
     import pandas as pd
 
-    building = root / ".vigil" / "building" / name
-    building.mkdir(parents=True)
+    building.mkdir(parents=True, exist_ok=True)
+    for stray in {*building.iterdir()} - {*building.glob("media-*.tar")}:
+        stray.unlink()  # of a shard that was being packed, or a manifest of other rows
     kept = [(row["sample_id"], item.found.path) for row, item in rows if _is_kept(row)]
     try:
-        places = write_media(building, kept, settings.ingest.shard_bytes)
+        places = write_media(building, kept, settings.ingest.shard_bytes, progress)
     except DataError as problem:  # a file is still being copied into the source
         raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
     for row, _ in rows:

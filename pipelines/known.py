@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from media.decode import Source
+from pipelines.begun import Begun
 from pipelines.fingerprint import words_of
 from pipelines.intake import SourceCounts
 from pipelines.layouts import Found
@@ -214,10 +215,13 @@ class Known:
                 told.append(f"{name!r} ({files[name]} files) may be {whose}: two spellings are two people, on two sides perhaps. {mend}")
         return told
 
-    def mark_near_duplicates(self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int, workers: int = 1, progress: Progress | None = None) -> None:
+    def mark_near_duplicates(
+        self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int, workers: int = 1, progress: Progress | None = None, begun: Begun | None = None
+    ) -> None:
         """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows.
 
         Frames are compared in so many processes, 0 means one a core: a second of one core and more for each file that shares words with another.
+        What was compared stays in `begun`, and what an ingest that was stopped had compared is there.
         """
         rows = [(row, path) for row, path in rows if row["phash"]]
         looks = [*self.looks, *(_look(row, path) for row, path in rows)]
@@ -228,17 +232,24 @@ class Known:
         def candidates(number: int) -> list[Look]:
             return [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
 
+        def kept(row: Mapping[str, Any]) -> dict[str, bool]:
+            return (begun and begun.get("same", row["sample_id"], bits)) or {}
+
         ahead = [_compared_ahead(looks[number], candidates(number), bits, before) for number in range(len(self.looks), len(looks))]
-        jobs = [job for job in ahead if job and job.others]
-        parallel = len(jobs) >= FEWEST_FOR_PROCESSES
-        told = iter(ordered_map(_compare, jobs, workers, _unlike) if parallel else map(partial(_compare, opened=opened), jobs))
-        for number, ((row, path), job) in enumerate(zip(rows, ahead, strict=True), start=len(self.looks)):
-            found = next(told) if job and job.others else {}
+        jobs = [job if job and job.leaves_open(kept(row)) else None for (row, _), job in zip(rows, ahead, strict=True)]
+        todo = [job for job in jobs if job]
+        parallel = len(todo) >= FEWEST_FOR_PROCESSES
+        told = iter(ordered_map(_compare, todo, workers, _unlike) if parallel else map(partial(_compare, opened=opened), todo))
+        for number, ((row, path), compared, job) in enumerate(zip(rows, ahead, jobs, strict=True), start=len(self.looks)):
+            of_before = kept(row)
+            found = {**of_before, **(next(told) if job else {})}
             row["duplicate_of"], row["looks"] = "", ""
-            if job is None or any(found.values()):
+            if compared is None or any(found.values()):
                 row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates(number), bits, opened, found)
+            if begun and found != of_before:
+                begun.put(found, "same", row["sample_id"], bits)
             looks[number] = _look(row, path)
-            if progress and jobs:
+            if progress and todo:
                 progress(number + 1 - len(self.looks), len(rows), "looking for copies")
 
 
@@ -312,6 +323,11 @@ class Comparison:
     others: tuple[Look, ...]
     bits: int
 
+    def leaves_open(self, told: Mapping[str, bool]) -> bool:
+        """Whether what is told of the others, by sample id, does not yet say which of them is the first that is the same, or that none is."""
+        first = next((look for look in self.others if told.get(look.sample_id) is not False), None)
+        return first is not None and first.sample_id not in told
+
 
 def _compared_ahead(new: Look, candidates: Sequence[Look], bits: int, before: Collection[str]) -> Comparison | None:
     """What can be compared before anything is known of the candidates: until one of them is the same, nothing else counts. None where that counts at once."""
@@ -347,10 +363,10 @@ def _is_compared(new: Look, look: Look, alike: bool) -> bool:
     return not (one_video and (new.claims[0] == "image" or not alike))  # frames of one video are alike without being copies
 
 
-def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened, told: Mapping[str, bool]) -> tuple[str, str]:
+def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened, told: dict[str, bool]) -> tuple[str, str]:
     """`duplicate_of` and `looks` of a new sample: what it is a copy of, and every group of lookalikes that it belongs to.
 
-    `told`: what is known already of which candidates are the same, by sample id; the others' frames are compared here.
+    `told`: what is known already of which candidates are the same, by sample id; the others' frames are compared here, and added.
     """
     original, groups, compared = "", set[str](), 0
     mine: Recording | None = None
@@ -367,7 +383,7 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened,
                 mine = mine or opened.of(new)
             except (MediaError, *ODD):
                 break
-            same = _same(mine, new, look, bits, opened)
+            same = told[look.sample_id] = _same(mine, new, look, bits, opened)
         if same:
             groups |= look.groups
             original = original or (look.original if alike else "")

@@ -10,7 +10,7 @@ import re
 import tarfile
 import unicodedata
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -98,30 +98,63 @@ def write_manifest(df: "pd.DataFrame", batch_dir: Path) -> Path:
     return path
 
 
-def write_media(batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes: int) -> dict[str, tuple[str, int, int]]:
+def write_media(
+    batch_dir: Path, files: Iterable[tuple[str, Path]], shard_bytes: int, progress: Callable[[int, int, str], None] | None = None
+) -> dict[str, tuple[str, int, int]]:
     """Pack (sample_id, file) pairs into tar shards of about `shard_bytes`; returns {sample_id: (shard, offset, bytes)}.
 
     Files are packed once each, in order of sample_id, so the same files give the same bytes. A larger file gets a shard
-    of its own. Shards left by an earlier, interrupted attempt are replaced. Raises DataError when a file cannot be read
-    or its content is no longer what its sample_id says, OSError when there is no room for the shard.
+    of its own. Of shards that an earlier, interrupted attempt left, those that hold what they should stay as they are, the others are replaced.
+    Raises DataError when a file cannot be read or its content is no longer what its sample_id says, OSError when there is no room for the shard.
     """
     batch_dir = Path(batch_dir)
     todo = deque(sorted({sample_id: Path(path) for sample_id, path in files}.items()))
+    total, done = len(todo), 0
     places: dict[str, tuple[str, int, int]] = {}
     written: list[str] = []
     while todo:
         shard = f"media-{len(written):03d}.tar"
-        with atomic_file(batch_dir / shard, "wb") as handle:
-            while todo and (handle.tell() == 0 or handle.tell() + BLOCK_BYTES + _size(todo[0][1]) <= shard_bytes):
-                sample_id, path = todo.popleft()
-                offset, nbytes = _add_member(handle, sample_id, path)
-                places[sample_id] = (shard, offset, nbytes)
-            handle.write(b"\0" * (2 * BLOCK_BYTES))
-            handle.write(b"\0" * (-handle.tell() % RECORD_BYTES))
+        members: list[tuple[str, Path, int]] = []
+        end = 0
+        while todo:
+            size = _size(todo[0][1])
+            if members and end + BLOCK_BYTES + size > shard_bytes:
+                break
+            members.append((*todo.popleft(), size))
+            end += BLOCK_BYTES + size + -size % BLOCK_BYTES
+        end += 2 * BLOCK_BYTES
+        if (left := _left_whole(batch_dir / shard, members, end + -end % RECORD_BYTES)) is None:
+            with atomic_file(batch_dir / shard, "wb") as handle:
+                left = []
+                for sample_id, path, _ in members:
+                    left.append(_add_member(handle, sample_id, path))
+                    if progress:
+                        progress(done + len(left), total, "packing")
+                handle.write(b"\0" * (2 * BLOCK_BYTES))
+                handle.write(b"\0" * (-handle.tell() % RECORD_BYTES))
+        places |= {sample_id: (shard, *place) for (sample_id, _, _), place in zip(members, left, strict=True)}
+        done += len(members)
         written.append(shard)
     for stale in {path.name for path in batch_dir.glob("media-*.tar")} - set(written):
         (batch_dir / stale).unlink()
     return places
+
+
+def _left_whole(shard: Path, members: Sequence[tuple[str, Path, int]], nbytes: int) -> list[tuple[int, int]] | None:
+    """Offset and length of each member of a shard that an earlier attempt left, None where it is not exactly the shard of these (sample_id, file, bytes),
+    `nbytes` long.
+
+    A shard gets its name once it is whole, and each content was compared with its sample_id as it was written: the headers say which ones it holds.
+    """
+    try:
+        if shard.stat().st_size != nbytes:
+            return None
+        with tarfile.open(shard) as tar:
+            found = [(member.name, member.size, member.offset_data) for member in tar]
+    except (OSError, tarfile.TarError):
+        return None
+    wanted = [(_member_name(sample_id, path), size) for sample_id, path, size in members]
+    return [(offset, size) for _, size, offset in found] if [(name, size) for name, size, _ in found] == wanted else None
 
 
 def repack_shard(batch_dir: Path, shard: str, keep: Collection[str]) -> tuple[str, dict[str, int]]:
@@ -202,10 +235,13 @@ def _unreadable(path: Path, problem: OSError) -> DataError:
     return DataError(f"Cannot read {path}.", why=str(problem), next_step="Ingest again once the file is back.")
 
 
+def _member_name(sample_id: str, path: Path) -> str:
+    return sample_id + (path.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", path.suffix) else "")
+
+
 def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int]:
     """Append one tar member with all but name and size fixed; returns the offset and length of its content."""
-    suffix = path.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", path.suffix) else ""
-    member = tarfile.TarInfo(f"{sample_id}{suffix}")  # mtime, uid and gid are 0, mode is 0644
+    member = tarfile.TarInfo(_member_name(sample_id, path))  # mtime, uid and gid are 0, mode is 0644
     digest, copied = hashlib.sha256(), 0
     member.size = _size(path)
     handle.write(member.tobuf(tarfile.GNU_FORMAT))  # GNU: no 8 GiB limit

@@ -274,7 +274,7 @@ def test_comparing_in_processes_marks_what_comparing_one_after_the_other_does(tm
 
     monkeypatch.setattr(pipelines.known, "FEWEST_FOR_PROCESSES", 1)
     together = marks(tmp_path / "together")
-    assert said[-1][:2] == (28, 28) and said[-1][2] == "looking for copies"
+    assert [told[:2] for told in said if told[2] == "looking for copies"][-1] == (28, 28)
     monkeypatch.setattr(pipelines.known, "_compared_ahead", lambda *_: None)
     assert together == marks(tmp_path / "alone")
     assert sum(bool(original) for _, original, _ in together) >= 20 and any(not looks for _, _, looks in together)

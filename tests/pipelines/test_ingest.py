@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+import pipelines.ingest
+import pipelines.known
+import workspace.manifest
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
 from pipelines.known import Known, spelling
@@ -737,7 +740,7 @@ def die(*arguments, **more):
 room.ingest(Path({root!r}), demo_settings(), [SourceSettings(name="press", path={media!r})], batch="w1")
 """
 MOMENTS = {
-    "while the media are packed": "kept = room.write_media\ndef half(to, files, size):\n    kept(to, list(files)[:2], size); die()\nroom.write_media = half",
+    "while the media are packed": "kept = room.write_media\ndef half(to, files, *more):\n    kept(to, list(files)[:2], *more); die()\nroom.write_media = half",
     "before the rename": "room.os.rename = die",
     "between the rename and the journal": "room._journal_batch = die",
     "before the cache is written": "room.Seen.save = die",
@@ -762,7 +765,71 @@ def test_a_kill_leaves_nothing_half_taken(moment: str, root: Path, settings: Set
         read_media(root / "data" / "raw" / "w1", row["shard"], row["offset"], row["bytes"], row["sample_id"])
     added = [event for event in Journal(root).events() if event.kind == "batch_added"]
     assert [(event["batch"], event["samples"]) for event in added] == [("w1", 5)]
-    assert not list((root / ".vigil" / "building").glob("*")) and pending(root, settings, [source(media)]) == 0
+    assert not list((root / ".vigil").glob("unfinished/ingest/*")) and pending(root, settings, [source(media)]) == 0
+
+
+def bytes_below(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(("piece", "done"), [("press", 3), ("looking for copies", 6), ("packing", 4), ("packing", 7)])
+def test_a_stopped_ingest_goes_on_and_takes_in_what_one_without_a_stop_does(
+    piece: str, done: int, root: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days of reading and comparing were lost by one Ctrl-C."""
+    for number in range(3):
+        photo(media / "real" / f"again{number}.jpg", number, quality=60)  # each a copy
+    settings = demo_settings({"ingest": {"shard_bytes": 25_000}})
+    ingest(tmp_path / "whole", settings, [source(media)], batch="w1")
+    wanted = bytes_below(tmp_path / "whole" / "data" / "raw" / "w1")
+    assert len(wanted) > 3 and sum(map(bool, read_manifest(tmp_path / "whole" / "data" / "raw" / "w1")["duplicate_of"])) == 3
+    at_work: dict[str, list[str]] = {"measure": [], "compare": [], "pack": []}
+
+    def noted(what: str, function: Callable[..., Any], named: Callable[..., str]) -> Callable[..., Any]:
+        def call(*words: Any, **named_words: Any) -> Any:
+            at_work[what].append(named(*words))
+            return function(*words, **named_words)
+
+        return call
+
+    for what, module, name, named in (
+        ("measure", pipelines.ingest, "measure", lambda path, *_: path.name),
+        ("compare", pipelines.known, "_same", lambda mine, new, other, *_: f"{new.sample_id} {other.sample_id}"),
+        ("pack", workspace.manifest, "_add_member", lambda handle, sample_id, path: sample_id),
+    ):
+        monkeypatch.setattr(module, name, noted(what, getattr(module, name), named))
+
+    def stop(number: int, total: int, told: str = "") -> None:
+        if (told, number) == (piece, done):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(root, settings, [source(media)], batch="w1", progress=stop)
+    assert not (root / "data" / "raw").exists() and not Journal(root).events()
+    before = {what: list(names) for what, names in at_work.items()}
+    report = ingest(root, settings, [source(media)], batch="w1")
+    assert report.batches == ["w1"] and bytes_below(root / "data" / "raw" / "w1") == wanted
+    assert not (root / ".vigil" / "unfinished").exists() or not list((root / ".vigil" / "unfinished").rglob("*.*"))
+    again = {what: [name for name in names[len(before[what]) :] if name in before[what]] for what, names in at_work.items()}
+    assert len(at_work["measure"]) - len(before["measure"]) == (8 - done if piece == "press" else 0)
+    assert len(again["compare"]) <= 1 and len(again["pack"]) <= len(before["pack"]) // 2, again
+
+
+def test_what_a_stopped_ingest_found_counts_for_the_same_file_in_the_same_place_alone(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    def stop(number: int, total: int, told: str = "") -> None:
+        if told == "packing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(root, settings, [source(media)], batch="w1", progress=stop)
+    found = root / ".vigil" / "unfinished" / "ingest" / "press" / "found.jsonl"
+    found.write_text(found.read_text()[:-20] + "}\n[1]\n3")  # a kill cut the last line short, and a disk wrote nonsense
+    photo(media / "real" / "r0.jpg", 99)
+    (media / "fake" / "gan" / "f1.jpg").unlink()
+    moved = media.rename(tmp_path / "moved")
+    ingest(root, settings, [source(moved)], batch="w1")
+    ingest(tmp_path / "whole", settings, [source(moved)], batch="w1")
+    assert bytes_below(root / "data" / "raw") == bytes_below(tmp_path / "whole" / "data" / "raw")
 
 
 def test_a_kill_at_any_time_leaves_nothing_half_taken(root: Path, settings: Settings, sample_media: Path) -> None:

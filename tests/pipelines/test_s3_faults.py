@@ -58,7 +58,7 @@ def take(root: Path, store: FaultyStore) -> Any:
 
 
 def is_untouched(root: Path) -> bool:
-    return not Journal(root).events() and not list((root / "data").glob("raw/*")) and not list((root / ".vigil").glob("building/*"))
+    return not Journal(root).events() and not list((root / "data").glob("raw/*")) and not list((root / ".vigil").glob("unfinished/ingest/*/batch"))
 
 
 def assert_all_in_once(root: Path, store: FaultyStore, content: dict[str, bytes] = CONTENT) -> None:

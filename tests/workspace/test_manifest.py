@@ -179,6 +179,33 @@ def test_shards_of_an_interrupted_attempt_are_replaced(tmp_path):
     assert [path.name for path in (tmp_path / "batch").iterdir()] == ["media-000.tar"]
 
 
+@given(st.lists(st.binary(max_size=2000), min_size=1, max_size=8, unique=True), st.integers(1, 5000), st.data())
+@settings(deadline=None, max_examples=40)
+def test_packing_goes_on_where_it_was_stopped_whatever_lies_there(tmp_path_factory, contents, shard_bytes, data):
+    """The same bytes as without a stop; a shard that was whole is not written again, half of one and one of other files are replaced."""
+    root = tmp_path_factory.mktemp("media")
+    files = media(root / "in", contents)
+    places = write_media(root / "whole", files, shard_bytes)
+    stop = data.draw(st.integers(1, len(files)))
+
+    def stopped(done, total, what):
+        assert total == len(files) and what == "packing"
+        if done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_media(root / "batch", files, shard_bytes, stopped)
+    whole = {path.name: path.stat().st_ino for path in (root / "batch").glob("media-*.tar")}
+    spoilt = data.draw(st.sampled_from(["", *whole]))
+    if spoilt:
+        content = (root / "batch" / spoilt).read_bytes()
+        other = data.draw(st.sampled_from([content[: len(content) // 2], b"", b"no tar", content[512:]]))
+        (root / "batch" / spoilt).write_bytes(other)
+    assert write_media(root / "batch", files, shard_bytes) == places
+    assert {path.name: path.read_bytes() for path in (root / "batch").iterdir()} == {path.name: path.read_bytes() for path in (root / "whole").iterdir()}
+    assert all((root / "batch" / name).stat().st_ino == inode for name, inode in whole.items() if name != spoilt)
+
+
 def test_a_file_that_changed_since_it_was_hashed_is_refused_and_leaves_no_shard(tmp_path):
     files = media(tmp_path / "in", [b"before"])
     files[0][1].write_bytes(b"after!")
