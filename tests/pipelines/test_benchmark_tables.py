@@ -1,5 +1,6 @@
 """The tables of docs/ that a benchmark of hours made can be had again from the recorded rows, at once and by one command."""
 
+import json
 import re
 import subprocess
 import sys
@@ -24,3 +25,14 @@ def test_recorded_rows_print_what_the_docs_say(benchmark: str, page: str, row: s
     done = subprocess.run([sys.executable, project_root() / "benchmarks" / f"{benchmark}.py", "--show"], capture_output=True, text=True, check=True, timeout=60)
     assert len(told) == figures
     assert all(figure in done.stdout for figure in told), (told, done.stdout)
+
+
+def test_the_table_of_large_sets_is_the_recorded_rows() -> None:
+    text = (project_root() / "docs" / "cycle.md").read_text(encoding="utf-8")
+    rows = {row["videos"]: row for row in map(json.loads, (project_root() / "benchmarks" / "scale.jsonl").read_text(encoding="utf-8").splitlines())}
+    told = [f"| {row['videos']:,} | {row['clips']:,} | {row['cpu_seconds']:.1f} | {row['peak_mb'] / 1000:.1f} GB |" for row in rows.values()]
+    assert (
+        len(told) == 3
+        and "\n".join(told) in text
+        and f"takes {rows[119_154]['cpu_seconds']:.0f} s of one core and {rows[119_154]['peak_mb'] / 1000:.1f} GB" in text
+    )
