@@ -14,7 +14,7 @@ from feedback.database import DATABASE, Database, new_id, now
 from feedback.keep import MediaStore
 from feedback.sealing import seal
 from feedback.tables import DETECTIONS, MEDIA, USERS
-from workspace.files import atomic_file, sha256_bytes
+from workspace.files import atomic_file, parse_yaml, sha256_bytes
 from workspace.profiles import compose_params
 from workspace.settings import Settings, parse_settings
 
@@ -30,7 +30,7 @@ def demo_text() -> str:
 
 @cache
 def _demo() -> dict[str, Any]:
-    return dict(yaml.safe_load(demo_text()))
+    return dict(parse_yaml(demo_text()))
 
 
 def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Settings:
@@ -43,7 +43,7 @@ def write_settings(root: Path, database_url: str = "", **feedback: Any) -> Setti
         inner, _, last = name.rpartition("__")
         (block.setdefault(inner, {}) if inner else block)[last] = value
     with atomic_file(root / "params.yaml") as handle:  # several processes of one test do this at once
-        handle.write(yaml.safe_dump(params, sort_keys=False))
+        handle.write(yaml.dump(params, Dumper=yaml.CSafeDumper, sort_keys=False))
     return parse_settings(params)
 
 

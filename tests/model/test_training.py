@@ -311,23 +311,21 @@ def test_a_compiled_backbone_has_the_same_output_and_gradient_learns_and_leaves_
     for name, plain in found[0].items():
         assert (found[1][name] - plain).norm() <= 1e-3 * plain.norm() + 1e-7, name
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    changed = {"steps": 3, "validate_every": 3, "compile": True}
-    pretrain(model, *clips, PHASE1.model_copy(update=changed), 3, tmp_path / "pretrain", augment=AUGMENT)
-    fit(model, *clips, PHASE2.model_copy(update=changed), 3, tmp_path / "fit", augment=AUGMENT)
+    pretrain(model, *clips, PHASE1.model_copy(update={"steps": 3, "validate_every": 3, "compile": True}), 3, tmp_path / "pretrain", augment=AUGMENT)
     assert model.backbone._compiled_call_impl is None
     learned = model.state_dict()
     assert learned.keys() == start.keys() and not torch.equal(learned["backbone.blocks.0.weight"], start["backbone.blocks.0.weight"])
     export_onnx(model.eval(), tmp_path / "model.onnx")
 
 
-def test_where_nothing_can_be_compiled_the_reason_and_the_way_out_are_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("learn", "phase"), [(pretrain, PHASE1), (fit, PHASE2)])
+def test_where_nothing_can_be_compiled_the_reason_and_the_way_out_are_said(tmp_path, learn, phase):
     import torch._inductor.config
 
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/g++",))
     torch._dynamo.reset()
     model = small_model(1, backbone="meso4")
-    with pytest.raises(SettingsError, match="cannot be compiled") as refusal:
-        pretrain(model, toy_clips(16), toy_clips(8), PHASE1.model_copy(update={"compile": True}), 3, tmp_path, augment=AUGMENT)
+    nowhere = torch._inductor.config.patch({"force_disable_caches": True, "cpp.cxx": ("/nowhere/g++",)})
+    with nowhere, pytest.raises(SettingsError, match="cannot be compiled") as refusal:
+        learn(model, toy_clips(16), toy_clips(8), phase.model_copy(update={"compile": True}), 3, tmp_path, augment=AUGMENT)
     assert "compile: false" in str(refusal.value.next_step)
     assert model.backbone._compiled_call_impl is None

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 from media.shards import ShardWriter, read_index
 from model.backbones import build_backbone
 from workspace.cycle import Cycle
-from workspace.files import write_json
+from workspace.files import parse_yaml, write_json
 from workspace.settings import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +30,8 @@ TINY = {
 
 def demo_settings(changes: dict[str, Any] | None = None) -> Settings:
     """The demo profile, with `changes` laid over it."""
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for layer in (yaml.safe_load((ROOT / "workspace/profiles/demo.yaml").read_text()), TINY, changes or {}):
+    raw = parse_yaml((ROOT / "params.yaml").read_text())
+    for layer in (parse_yaml((ROOT / "workspace/profiles/demo.yaml").read_text()), TINY, changes or {}):
         raw = _over(raw, layer)
     return parse_settings(raw)
 

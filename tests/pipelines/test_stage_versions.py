@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.commands import STANDS_FOR, telling_versions
+from workspace.files import parse_yaml
 from workspace.settings import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,15 +69,14 @@ def code_of(stage: str) -> str:
     return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:16]
 
 
-def present() -> dict[str, dict[str, object]]:
-    """Each stage's number and code, as they are now."""
-    versions = yaml.safe_load((ROOT / "params.yaml").read_text())["stage_versions"]
-    return {stage: {"version": versions[stage], "code": code_of(stage)} for stage in STAGES}
+def present(stage: str) -> dict[str, object]:
+    """The stage's number and code, as they are now."""
+    return {"version": parse_yaml((ROOT / "params.yaml").read_text())["stage_versions"][stage], "code": code_of(stage)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_changed_stage_has_a_raised_number_or_was_looked_at(stage: str) -> None:
-    recorded, now = json.loads(RECORD.read_text())[stage], present()[stage]
+    recorded, now = json.loads(RECORD.read_text())[stage], present(stage)
     assert now == recorded, (
         f"the code behind stage `{stage}` changed. If its result may differ, raise stage_versions.{stage} in params.yaml; "
         "then, or if no result changes, record it: python -m tests.pipelines.test_stage_versions"
@@ -101,12 +100,12 @@ def test_a_stage_sees_what_its_helpers_import() -> None:
 
 
 def test_what_was_measured_stands_for_later_versions_only_where_they_are_named() -> None:
-    now = yaml.safe_load((ROOT / "params.yaml").read_text())["stage_versions"]
+    now = parse_yaml((ROOT / "params.yaml").read_text())["stage_versions"]
     for (stage, version), (earlier, why) in STANDS_FOR.items():
         assert earlier < version <= now[stage] and why
         assert telling_versions({stage: version}) == telling_versions({stage: earlier}) != telling_versions({stage: now[stage] + 1})
 
 
 if __name__ == "__main__":
-    RECORD.write_text(json.dumps(present(), indent=1) + "\n", encoding="utf-8")
+    RECORD.write_text(json.dumps({stage: present(stage) for stage in STAGES}, indent=1) + "\n", encoding="utf-8")
     print(f"recorded {len(STAGES)} stages in {RECORD.relative_to(ROOT)}")

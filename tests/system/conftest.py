@@ -26,7 +26,7 @@ SIZE_PX = 160  # faces of 85 px, which suffice for clips of 64; drawing larger p
 PATIENCE_SECONDS = 600
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where the suite runs in several processes, one has all tests that share media and workspaces: these take minutes to make."""
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -38,7 +38,7 @@ def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> None:
             handle.write(f"{worker}\n")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Where a Prefect server runs that only `one_server` lets cycles use."""
     with one_prefect_server(tmp_path_factory.mktemp("prefect")):
@@ -54,7 +54,7 @@ def one_server(prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of 16 rendered people, two real clips and two blendswaps each."""
     out = tmp_path_factory.mktemp("media") / "first"
@@ -62,7 +62,7 @@ def media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out / "labels.csv"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def second_media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of a later week: other people, another forger."""
     out = tmp_path_factory.mktemp("media") / "second"
@@ -70,7 +70,7 @@ def second_media(in_one_process: None, tmp_path_factory: pytest.TempPathFactory)
     return out / "labels.csv"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ingested(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
     """A workspace with one new batch, from a plain folder, and no cycle yet. Copy it before changing it."""
     root = quick_workspace(tmp_path_factory.mktemp("ingested") / "w")
@@ -78,7 +78,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def settings_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every stage writes down the settings it reads, from the first cycle on (tests/guard/reads.py)."""
     log = tmp_path_factory.mktemp("reads") / "log"
@@ -104,7 +104,7 @@ def kill_stage(root: Path, stage: str, delay_seconds: float) -> dict[str, Any]:
     return {"victim": f"stage {stage}", "recorded": sorted(recorded(root)), "runs": len(stage_runs(root))}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dying(tmp_path_factory: pytest.TempPathFactory, ingested: Path, prefect: dict[str, str], settings_read: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The first cycle's workspace and the deaths before phase 1. One cycle serves the kill drill and all that needs a finished one: it takes minutes."""
     root = copy_workspace(ingested, tmp_path_factory.mktemp("promoted") / "w")
@@ -113,7 +113,7 @@ def dying(tmp_path_factory: pytest.TempPathFactory, ingested: Path, prefect: dic
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def paused(dying: tuple[Path, list[dict[str, Any]]]) -> Broken:
     """The same cycle, with a server of its own, stopped in phase 1 as Ctrl-C in a terminal does it."""
     root, _ = dying
@@ -135,7 +135,7 @@ def paused(dying: tuple[Path, list[dict[str, Any]]]) -> Broken:
     return Broken(root, code, log.read_text(), events(root))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deaths(dying: tuple[Path, list[dict[str, Any]]], paused: Broken, prefect: dict[str, str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All nine deaths of the first cycle, in stages, with everything around them, and between stages; and of a stage alone, whose flow went on."""
     root, before = dying
@@ -146,7 +146,7 @@ def deaths(dying: tuple[Path, list[dict[str, Any]]], paused: Broken, prefect: di
     return [*before, *later, *last.result()], struck
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def promoted(paused: Broken, deaths: tuple[list[dict[str, Any]], dict[str, Any]]) -> Path:
     """The same workspace after its first cycle, promoted. Copy it before changing it."""
     done = vigil("retrain", "-w", paused.root, check=False)
@@ -156,7 +156,7 @@ def promoted(paused: Broken, deaths: tuple[list[dict[str, Any]], dict[str, Any]]
     return paused.root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def asked(tmp_path_factory: pytest.TempPathFactory, promoted: Path) -> Asked:
     """A copy of the promoted workspace, in whose service a clip was uploaded, became a case, and was reviewed by two people, with what was said."""
     root = copy_workspace(promoted, tmp_path_factory.mktemp("asked") / "w")
@@ -202,7 +202,7 @@ def closed_and_committed(root: Path) -> list[str]:
     return git(root, "tag", "--list", "vigil/*").split()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scheduled(asked: Asked, second_media: Path) -> Broken:
     """A second cycle, with the reviewed case and a batch of another forger, started by a served deployment.
 
@@ -234,7 +234,7 @@ def scheduled(asked: Asked, second_media: Path) -> Broken:
     return Broken(root, served.returncode, log.read_text(), events(root))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def twice(scheduled: Broken) -> Path:
     """The same workspace after two cycles, the second with another forger, promoted too. Copy it before changing it."""
     closed = events(scheduled.root, "cycle_closed")

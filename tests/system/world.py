@@ -95,10 +95,10 @@ def quick_workspace(root: Path, **blocks: dict[str, Any]) -> Path:
 def change_settings(root: Path, blocks: dict[str, Any]) -> None:
     """Lay values over params.yaml."""
     path = root / "params.yaml"
-    params = yaml.safe_load(path.read_text())
+    params = yaml.load(path.read_text(), yaml.CSafeLoader)
     for block, values in blocks.items():
         params[block] = {**params[block], **values} if isinstance(values, dict) else values
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    path.write_text(yaml.dump(params, Dumper=yaml.CSafeDumper, sort_keys=False))
 
 
 def copy_workspace(template: Path, to: Path) -> Path:
