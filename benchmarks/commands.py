@@ -120,6 +120,7 @@ STANDS_FOR = {
         15,
         "what is made of left-out, erased or dropped files, and nameless fakes of named people: every file here names its person, and none of these is",
     ),
+    ("assemble", 17): (16, "files of one path in several batches of one source are told apart: every file here is named by its person"),
     ("forge", 22): (21, "as assemble 16"),
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),

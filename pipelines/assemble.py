@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
 from pipelines.rows import rows_of
-from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing, told_apart
+from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
@@ -23,6 +23,7 @@ from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
 from workspace.journal import Event, Journal
 from workspace.manifest import composed, read_manifest
+from workspace.naming import Paths
 from workspace.settings import BudgetSettings, Settings, SplitSettings
 from workspace.state import batch_states, came_from, cycles, promoted
 
@@ -57,7 +58,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     unlabelled = [row for row in clips if row["sample_id"] in nameless]
     every = [row for batch in batches for row in _clips(root, f"data/forged/{batch}", batch)]
     for row in (*clips, *every):
-        row["source_video"] = video_of(row)
+        row["source_video"] = video_of(row, row["batch"])
     paths = {sample["sample_id"]: sample["path"] for sample in standing_samples}
     named = {composed(sample["source_video"]) for sample in standing_samples} - {""}  # a real video that its fakes name is one with them
     earlier = [one for batch in batches if batch not in cycle.judged for one in samples[batch]]
@@ -132,25 +133,29 @@ def _with_dropped(root: Path, events: Sequence[Event], samples: Mapping[str, Seq
     return {batch: every[batch] for batch in learning_order(events, every)}
 
 
-def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row], str]:
-    """Call files and source videos as `told_apart` says, each content as the batch that brought it first; returns what a row's source video is called.
+def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row, str], str]:
+    """Call files and source videos as `Paths` says, each content as the batch that brought it first; returns what the source video of a batch's row is called.
 
     The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that.
     """
-    called = told_apart(samples)
-    first: dict[str, Row] = {}
-    for row in chain.from_iterable(samples.values()):
-        if not is_erased(row):  # whose path is what says so
-            first.setdefault(row["sample_id"], {name: row[name] for name in ("source", "path", "source_video")})
+    paths = Paths(samples)
+    first: dict[str, tuple[Row, str]] = {}
+    for batch, rows in samples.items():
+        for row in rows:
+            if not is_erased(row):  # whose path is what says so
+                first.setdefault(row["sample_id"], ({name: row[name] for name in ("source", "path", "source_video")}, batch))
 
-    def video_of(row: Row) -> str:
-        before = first.get(row["sample_id"], row)
-        return called(before["source"] if before["source_video"] else row["source"], row["source_video"])
+    def video_of(row: Row, batch: str) -> str:
+        before, first_batch = first.get(row["sample_id"], (row, batch))
+        said, where = (before, first_batch) if before["source_video"] else (row, batch)
+        return paths.called(row["source_video"], said["source"], where)
 
-    for row in chain.from_iterable(samples.values()):
-        row["source_video"] = video_of(row)
-        if not is_erased(row):
-            row["path"] = called(first[row["sample_id"]]["source"], first[row["sample_id"]]["path"])
+    for batch, rows in samples.items():
+        for row in rows:
+            row["source_video"] = video_of(row, batch)
+            if not is_erased(row):
+                before, first_batch = first[row["sample_id"]]
+                row["path"] = paths.called(before["path"], before["source"], first_batch)
     return video_of
 
 

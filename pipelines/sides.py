@@ -8,7 +8,7 @@ goes on to, but for a nameless file that turns out to show a person of another s
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,24 +103,6 @@ def standing(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, st
             if sample["sample_id"] not in best or worth > best[sample["sample_id"]]:
                 best[sample["sample_id"]], chosen[sample["sample_id"]] = worth, batch
     return chosen
-
-
-def told_apart(batches: Mapping[str, Sequence[Mapping[str, Any]]]) -> Callable[[str, str], str]:
-    """How a path, or the source video that a file of this source names, is called where several sources have a file of that path: numbered files
-    come each week anew. What names one means that of its own source, else that of the source which had it first. Any other name stays as it is.
-    Of each row its source, path and sample id count.
-    """
-    having: dict[str, dict[str, None]] = {}
-    for samples in batches.values():
-        for sample in samples:
-            if not is_erased(sample):  # whose path is what says so
-                having.setdefault(composed(sample["path"]), {})[sample["source"]] = None
-
-    def called(source: str, name: str) -> str:
-        sources = having.get(composed(name), {})
-        return name if len(sources) < 2 else f"{source if source in sources else next(iter(sources))}: {name}"
-
-    return called
 
 
 def only_standing(batches: Mapping[str, Sequence[Mapping[str, Any]]], stands: Mapping[str, str]) -> list[list[Mapping[str, Any]]]:

@@ -42,7 +42,8 @@ def run(app: typer.Typer) -> NoReturn:
             from workspace.processes import end_own_stages
 
             end_own_stages()
-        print("\nPaused. Run the same command again: what takes long (ingest, cycles, trainings, evaluations) goes on where it stopped, anything else begins anew.", file=sys.stderr)
+        print("\nPaused. Run the same command again. What takes long (ingest, cycles, trainings, evaluations)", end=" ", file=sys.stderr)
+        print("goes on where it stopped, anything else begins anew.", file=sys.stderr)
         sys.exit(PAUSED)
     except BrokenPipeError:
         sys.stderr.close()

@@ -60,9 +60,11 @@ def _refuse_twice(words: list[str], found: Collection[str]) -> None:
 
 def source_name(path: str, otherwise: str = "") -> str:
     """A short name for a source: its folder or file name in lower case, or `otherwise` where that has no Latin letter and no digit. Raises DataError."""
-    stem = Path(path).resolve().stem if not path.startswith("s3://") else path.removeprefix("s3://").strip("/").replace("/", "-")
-    if Path(path).name == "labels.csv":
-        stem = Path(path).resolve().parent.name
+    if path.startswith("s3://"):
+        stem = path.removeprefix("s3://").strip("/").replace("/", "-")
+    else:
+        there = Path(path).resolve()
+        stem = there.name if there.is_dir() else there.parent.name if there.stem == "labels" else there.stem
     name = re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:40]
     if not name and not otherwise:
         raise DataError(f"No source name can be made from {path}.", why="it has no letter from a to z and no digit", next_step="Give one with --name.")

@@ -12,6 +12,7 @@ import shutil
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
+from workspace.naming import Paths
 from workspace.objects import FOLDER, LOCK, cache_of, is_own, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
@@ -257,37 +259,29 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
 
 
 def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
-    """Have what was made of these files name them as they are called from now on: under the old name it would pass for made of another source's file.
+    """Have what was made of these files name them as they are called from now on: under the old name it would pass for made of another file of that path.
 
-    This comes before the files' own rows are blanked, which know the names. A name that another file of the same source has too stays.
+    This comes before the files' own rows are blanked, which know the names.
     """
-    import pandas as pd
-
-    tables = [read_manifest(manifest.parent)[list(NAMING)] for manifest in manifests(root)]
-    if not tables:
-        return
-    rows = pd.concat(tables)
-    called, names = zip(rows["source"], rows["path"].map(composed), strict=True), zip(rows["source"], rows["source_video"].map(composed), strict=True)
-    goes = [case_of.get(sample_id) in ("", case_id) for sample_id, case_id in zip(rows["sample_id"], rows["case_id"], strict=True)]
-    leaving: dict[tuple[str, str], str] = {}
-    staying: set[tuple[str, str]] = set()
-    sources: dict[str, dict[str, None]] = {}  # by path, in the order in which they had such a file
-    for (source, path), sample_id, leaves in zip(called, rows["sample_id"], goes, strict=True):
-        sources.setdefault(path, {})[source] = None
-        if leaves:
-            leaving[source, path] = erased_path(sample_id)
-        else:
-            staying.add((source, path))
-    gone = {name: path for name, path in leaving.items() if name not in staying}
-    made_of = {}
-    for sample_id, (source, video) in zip(rows["sample_id"], names, strict=True):
-        having = sources.get(video, {})
-        whose = source if source in having else next(iter(having), "")  # as told_apart says
-        if (whose, video) in gone:
-            made_of[sample_id, video] = gone[whose, video]
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for folder in (manifest.parent for manifest in manifests(root)):
+        tables[folder.name] = [dict(zip(NAMING, row, strict=True)) for row in read_manifest(folder)[list(NAMING)].itertuples(index=False)]
+    paths = Paths(tables)
+    staying: set[tuple[str, str]] = set()  # contents under a path
+    leaving: set[tuple[str, str]] = set()
+    for row in chain.from_iterable(tables.values()):
+        goes = case_of.get(row["sample_id"]) in ("", row["case_id"])
+        (leaving if goes else staying).add((composed(row["path"]), row["sample_id"]))
+    meant: dict[tuple[str, str], str] = {}
+    for batch, rows in tables.items():
+        for row in rows:  # an answer has the name of its file's row, and another source and batch
+            video = composed(row["source_video"])
+            meant.setdefault((row["sample_id"], video), paths.meant(video, row["source"], batch))
+    gone = leaving - staying
+    made_of = {key: erased_path(content) for key, content in meant.items() if (key[1], content) in gone}
     for folder in (manifest.parent for manifest in manifests(root) if made_of):
         table = read_manifest(folder)
-        keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)  # an answer has the name of its file's row, and another source
+        keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)
         anew = [made_of.get(key, video) for key, video in zip(keys, table["source_video"], strict=True)]
         if anew != table["source_video"].tolist():
             write_manifest(table.assign(source_video=anew), folder)

@@ -234,19 +234,21 @@ def test_nameless_fakes_of_a_person_s_video_count_as_that_person(tmp_path: Path,
     assert of_sample == {one["path"]: {name} for one in zoe} | {one["path"]: {"talk"} for one in nobody} and report["leaks"] == []
 
 
-def test_numbered_files_of_two_sources_are_not_taken_for_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two tables both called a file real/0000.mp4, as numbered weekly drops do: most of the second was left out, as made of a video on another side."""
+@pytest.mark.parametrize("sources", [("one", "two"), ("inbox", "inbox")])
+def test_numbered_files_of_two_weeks_are_not_taken_for_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str], sources: tuple[str, str]) -> None:
+    """Two tables both called a file real/0000.mp4, as numbered weekly drops do: most of the second was left out, as made of a video on another side, and
+    of one source that is filled anew each week nameless fakes trained while their person judged."""
 
-    def drop(source: str) -> list[dict[str, Any]]:
+    def drop(week: str, source: str) -> list[dict[str, Any]]:
         who = {"source": source, "use": "train"}
-        reals = [sample(f"{source}r{n}", identity=f"{source}-{n}", path=f"real/{n:04}.mp4", **who) for n in range(30)]
+        reals = [sample(f"{week}r{n}", identity=f"{week}-{n}", path=f"real/{n:04}.mp4", **who) for n in range(30)]
         fakes = [
-            sample(f"{source}f{n}", "fake", f"{source}-{n}" if n % 2 else "", path=f"fake/{n:04}.mp4", source_video=f"real/{n:04}.mp4", **who)
-            for n in range(30)
+            sample(f"{week}f{n}", "fake", f"{week}-{n}" if n % 2 else "", path=f"fake/{n:04}.mp4", source_video=f"real/{n:04}.mp4", **who) for n in range(30)
         ]
         return reals + fakes
 
-    first, second = drop("one"), drop("two")
+    weeks = [drop(week, source) for week, source in zip(("w1", "w2"), sources, strict=True)]
+    first, second = weeks
     elsewhere = sample("x", "fake", path="x.mp4", source="three", source_video="real/0005.mp4")  # of the source that had such a file first
     for batch, samples in (("b1", first), ("b2", second), ("b3", [elsewhere])):
         write_batch(tmp_path, batch, samples)
@@ -254,10 +256,10 @@ def test_numbered_files_of_two_sources_are_not_taken_for_one_another(tmp_path: P
     report = assemble.run(tmp_path, settings, cycle(["b1", "b2", "b3"], ["b1", "b2", "b3"]))
     assert report["leaks"] == [] and report["excluded"] == {} and "left out" not in capsys.readouterr().err
     shown = every_side(tmp_path)
-    for one in (*first, *second):
-        person = f"{one['source']}-{int(one['path'][5:9])}"
+    for week, one in ((week, one) for week, samples in zip(("w1", "w2"), weeks, strict=True) for one in samples):
+        person = f"{week}-{int(one['path'][5:9])}"
         rows = shown.loc[shown["sample_id"] == one["sample_id"]]
-        assert set(rows["cluster"]) <= {person} and set(rows["split"]) <= {split_of(person, settings.split)}, "of whom its own source's video is"
+        assert set(rows["cluster"]) <= {person} and set(rows["split"]) <= {split_of(person, settings.split)}, "of whom its own week's video is"
 
 
 def test_an_answer_changes_neither_what_a_file_is_called_nor_what_it_was_made_of(tmp_path: Path) -> None:

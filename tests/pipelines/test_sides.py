@@ -23,10 +23,8 @@ from pipelines.sides import (
     original_of,
     split_of,
     standing,
-    told_apart,
 )
 from tests.pipelines.tables import sample
-from workspace.for_review import erased_path
 from workspace.settings import SplitSettings
 
 SPLIT = SplitSettings(train=0.5, validation=0.2, holdout=0.3)
@@ -59,12 +57,6 @@ def samples(draw: st.DrawFn) -> dict[str, Any]:
 
 
 weeks = st.lists(st.lists(samples(), max_size=8, unique_by=lambda one: one["sample_id"]), max_size=4)
-
-
-def test_what_was_erased_in_two_sources_is_called_erased() -> None:
-    gone = sample("s1", source="one", use="never") | {"path": erased_path(sample("s1")["sample_id"])}
-    called = told_apart({"b1": [gone, sample("a", source="one")], "b2": [gone | {"source": "two"}, sample("a", source="two"), sample("b", source="two")]})
-    assert called("two", gone["path"]) == gone["path"] and called("two", "b") == "b" and called("two", "a") != called("one", "a") == called("three", "a")
 
 
 def shown_by(one: dict[str, Any], batches: list[list[dict[str, Any]]]) -> str:

@@ -1,0 +1,63 @@
+"""Whose file a path means."""
+
+from pathlib import Path
+
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workspace.files import sha256_bytes
+from workspace.for_review import erased_path
+from workspace.forgetting import _name_by_hash
+from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest
+from workspace.naming import Paths
+
+files = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["b1", "b2", "b3"]), st.sampled_from(["a", "b"]), st.integers(0, 3))
+
+
+def of(*found: tuple[str, str, str, int]) -> Paths:
+    batches: dict[str, list[dict[str, str]]] = {}
+    for source, batch, path, content in found:
+        batches.setdefault(batch, []).append({"source": source, "path": path, "sample_id": f"{content:064}", "use": "train"})
+    return Paths(batches)
+
+
+@given(st.lists(files, max_size=8, unique_by=lambda one: one[:3]))
+def test_each_file_is_meant_by_its_own_batch_and_no_two_contents_are_called_the_same(found: list[tuple[str, str, str, int]]) -> None:
+    paths, called = of(*found), {}
+    for source, batch, path, content in found:
+        assert paths.meant(path, source, batch) == f"{content:064}"
+        called.setdefault(paths.called(path, source, batch), set()).add((path, content))
+    assert all(len(meant) == 1 for meant in called.values()), called
+    names = {meant: {name for name, those in called.items() if meant in those} for those in called.values() for meant in those}
+    assert all(len(those) == 1 for those in names.values()), "one content under one path has one name, whoever asks"
+
+
+def test_what_names_a_file_means_that_of_its_batch_else_of_its_source_else_the_first() -> None:
+    paths = of(("one", "b1", "a", 1), ("two", "b2", "a", 2), ("two", "b3", "a", 3))
+    assert [paths.called("a", *who) for who in (("one", "b1"), ("one", "b9"), ("three", "b2"))] == ["one: a"] * 3
+    assert [paths.called("a", "two", batch) for batch in ("b2", "b3", "b9")] == ["two, b2: a", "two, b3: a", "two, b2: a"]
+    assert paths.called("nowhere", "one", "b1") == "nowhere" and paths.meant("nowhere", "one", "b1") == ""
+    assert of(("one", "b1", "a", 1), ("one", "b2", "a", 1), ("two", "b3", "a", 1)).called("a", "two", "b3") == "a", "one content has no need of another name"
+
+
+def test_what_was_erased_in_two_sources_is_called_erased() -> None:
+    gone = erased_path("1" * 64)
+    row = {"path": gone, "sample_id": "1" * 64, "use": "never"}
+    assert Paths({"b1": [{**row, "source": "one"}], "b2": [{**row, "source": "two"}]}).called(gone, "two", "b2") == gone
+
+
+def test_an_erasure_reaches_the_names_of_what_was_made_of_the_file_and_of_no_other_of_its_path(tmp_path: Path) -> None:
+    """A folder is filled anew each week: real/1.mp4 of the second week is another video, and its fakes are not made of what is erased."""
+    reals, fakes = [sha256_bytes(b"real1"), sha256_bytes(b"real2")], [sha256_bytes(b"fake1"), sha256_bytes(b"fake2")]
+    for number, batch in enumerate(("b1", "b2")):
+        about = dict.fromkeys(MANIFEST_COLUMNS, "") | {"batch": batch, "kind": "video", "use": "train", "source": "inbox", "bytes": 1, "offset": 0}
+        rows = [
+            about | {"sample_id": reals[number], "path": "real/1.mp4", "label": "real"},
+            about | {"sample_id": fakes[number], "path": "fake/1.mp4", "label": "fake", "generator": "gan", "source_video": "real/1.mp4"},
+        ]
+        (tmp_path / "data" / "raw" / batch).mkdir(parents=True)
+        write_manifest(pd.DataFrame(rows), tmp_path / "data" / "raw" / batch)
+    _name_by_hash(tmp_path, {reals[0]: ""})
+    said = {batch: read_manifest(tmp_path / "data" / "raw" / batch).set_index("sample_id")["source_video"] for batch in ("b1", "b2")}
+    assert said["b1"][fakes[0]] == erased_path(reals[0]) and said["b2"][fakes[1]] == "real/1.mp4"
