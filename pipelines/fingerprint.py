@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 
 from media.decode import MediaInfo, Source, probe, read_frames, read_image, shown_seconds
+from media.photos import UNREAD
 from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
 TOO_BIG, UNREADABLE = "file too big", "unreadable"
+OF_ITS_PLACE = ("file not found", "no permission to read it", UNREAD, "a folder", "not a regular file")  # reasons that are none of a content
 PICTURE_PX = 192  # longest side of the pictures whose points are sought
 PATCH_PX = 32
 PATCH_SIZES = 3.0  # side of a patch, as a multiple of its point's own size
@@ -44,7 +46,8 @@ class Measured:
 def measure(path: Path, name: str, max_bytes: int) -> Measured:
     """Hash and sniff one file; never raises for what is wrong with it.
 
-    A file that is empty, too big or unreadable gets an id made of its name and size, so that it is known the next time.
+    A file that is empty, too big or unreadable gets an id made of its name and size, so that it is known the next time. Where nothing can be told
+    of a content, it is read once more: what is not there, or another, by then is unreadable.
     """
     try:
         size = path.stat().st_size
@@ -53,8 +56,16 @@ def measure(path: Path, name: str, max_bytes: int) -> Measured:
         if size > max_bytes:
             return Measured(_id_of_name(name, size), size, problem=TOO_BIG)
         sample_id = sha256_file(path)
+        measured = _sniffed(path, sample_id, size)
+        if measured.phash or (measured.problem not in OF_ITS_PLACE and sha256_file(path) == sample_id):  # else it was its disk that failed
+            return measured
+        why = measured.problem if measured.problem in OF_ITS_PLACE else "it changed"
     except OSError as problem:
-        return Measured(_id_of_name(name, 0), 0, problem=f"{UNREADABLE} ({problem.__class__.__name__})")
+        why = problem.__class__.__name__
+    return Measured(_id_of_name(name, 0), 0, problem=f"{UNREADABLE} ({why})")
+
+
+def _sniffed(path: Path, sample_id: str, size: int) -> Measured:
     try:
         info = probe(path)
     except MediaError as problem:

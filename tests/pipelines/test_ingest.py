@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+import pipelines.fingerprint as fingerprint
 import pipelines.ingest
 import pipelines.known
 import workspace.manifest
@@ -560,8 +561,6 @@ def test_whatever_is_wrong_with_a_file_ends_as_a_reason(root: Path, settings: Se
 
 
 def test_what_could_not_be_read_or_was_too_big_comes_in_once_it_can(root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.fingerprint as fingerprint
-
     def failing_disk(path: Path) -> str:
         if path.name == "r0.jpg":
             raise OSError(errno.EIO, "Input/output error")
@@ -580,6 +579,35 @@ def test_what_could_not_be_read_or_was_too_big_comes_in_once_it_can(root: Path, 
     paths = read_manifest(root / "data" / "raw" / "w2")["path"]
     assert sorted(paths) == sorted(["real/r0.jpg", largest.relative_to(media).as_posix()])
     assert pending(root, settings, [source(media)]) == 0
+
+
+@pytest.mark.parametrize(("after", "back"), [("sha256_file", False), ("sha256_file", True), ("probe", False)], ids=["hashed", "a moment", "opened"])
+def test_a_file_that_goes_away_while_it_is_measured_comes_in_once_it_is_back(
+    after: str, back: bool, root: Path, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was wrong with a share for a moment was recorded of the content, so that it never came in; or of its words, so that no copy of it was found."""
+    here, away = media / "real" / "r0.jpg", media / "r0.away"
+    real = getattr(fingerprint, after)
+
+    def share_that_drops(path: Path) -> Any:
+        first = path == here and not away.exists()
+        if path == here and not first and back:
+            away.rename(here)
+        found = real(path)
+        if first:
+            here.rename(away)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, after, share_that_drops)
+        report = ingest(root, settings, [source(media)], batch="w1")
+    assert report.added == 4 and [reason.split(" (")[0] for reason in report.by_reason] == ["unreadable"], report.lines()
+    if away.exists():
+        away.rename(here)
+    assert pending(root, settings, [source(media)]) == 1
+    assert ingest(root, settings, [source(media)], batch="w2").added == 1 and pending(root, settings, [source(media)]) == 0
+    (row,) = read_manifest(root / "data" / "raw" / "w2").to_dict("records")
+    assert (row["sample_id"], row["quarantine"]) == (sha256_file(here), "") and row["phash"]
 
 
 def test_a_file_that_a_table_names_and_that_is_gone_by_now_waits_for_nothing(root: Path, settings: Settings, media: Path) -> None:
