@@ -197,7 +197,7 @@ def next_step(
     if outcome == NOT_FINISHED:
         return "Run vigil retrain: it goes on where this stopped. If an error stopped it, mend that first."
     if dropped:
-        return "Nothing: what came in was dropped. To take it back: vigil batches accept."
+        return "Nothing: what came in was dropped. To take it back: vigil batches hold, then vigil batches accept."
     if refused:
         return READ_GATES
     if unlabelled:

@@ -98,6 +98,7 @@ def listing_of(
             next_step=f"Name the columns path,label,use,identity,generator,... or say what yours are called: `{words}`.",
         )  # fmt: skip
     mistakes = [*mistakes]
+    meaning = {name.lower(): label for name, label in source.label_map.items()} | source.label_map  # without capitals, where none is spelled like it
     unnamed = False  # whether a label was among them
     listing = Listing(names_people=theirs["identity"] in columns, is_table=True)
     seen: set[str] = set()
@@ -113,10 +114,10 @@ def listing_of(
         elif name in seen:
             mistakes.append(f"{word} {number}: {name} stands in the table twice")
         seen.add(name)
-        label = source.label_map[row["label"]] if row["label"] in source.label_map else row["label"].lower()
+        label = meaning.get(row["label"], meaning.get(row["label"].lower(), row["label"].lower()))
         if label not in ("real", "fake", ""):
             unnamed = True
-            mistakes.append(f"{word} {number}: label {label!r} is not real, fake or empty, and label_map does not name it")
+            mistakes.append(f"{word} {number}: label {row['label']!r} is not real, fake or empty, and label_map does not name it")
         use = row["use"].lower()
         if use and use not in USES:
             mistakes.append(f"{word} {number}: use {use!r} is not one of {', '.join(USES)}")

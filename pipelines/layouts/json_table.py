@@ -58,7 +58,7 @@ def _word(value: Any, single: bool, listed: bool) -> str | None:
         return " ".join("_".join(one.split()) for one in value)  # a blank would make two attributes of one
     if (single or listed) and isinstance(value, list | dict):
         return None
-    return "" if value is None else str(value).strip()
+    return "" if value is None or value != value else str(value).strip()  # NaN, as pandas writes an empty cell
 
 
 def _lines(path: Path) -> list[Any]:

@@ -214,6 +214,22 @@ def test_what_labels_mean_is_asked_where_a_label_is_the_mistake(tmp_path: Path, 
     assert ("--label 1=fake" in refused.value.next_step) == of_labels
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.json"])
+def test_what_a_label_means_can_be_said_in_the_words_of_the_refusal(tmp_path: Path, name: str) -> None:
+    """They were shown in small letters and compared as they are spelled: who repeated them was told the same again."""
+    csv, entries = "path,label\na.mp4,Genuine\nb.mp4,Face_Swap\n", '[{"path": "a.mp4", "label": false}, {"path": "b.mp4", "label": true}]'
+    (tmp_path / name).write_text(csv if name.endswith("csv") else entries)
+    real, fake = ("Genuine", "Face_Swap") if name.endswith("csv") else ("False", "True")
+    with pytest.raises(DataError, match=f"label '{real}' is not real") as refused:
+        read_layout(source(tmp_path / name), tmp_path / name)
+    assert f"label '{fake}' is not real" in refused.value.why
+    for spelled in (str, str.lower, str.upper):
+        listing = read_layout(source(tmp_path / name, label_map={spelled(real): "real", spelled(fake): "fake"}), tmp_path / name)
+        assert [one.label for one in listing.files] == ["real", "fake"]
+    both = {real: "real", real.lower(): "fake", fake: "fake"}
+    assert [one.label for one in read_layout(source(tmp_path / name, label_map=both), tmp_path / name).files] == ["real", "fake"], "as it is spelled, first"
+
+
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
     """As spreadsheets write them."""
     touch(tmp_path / "a.mp4")

@@ -450,6 +450,18 @@ def test_all_forms_of_json_say_the_same(name: str, text: str, tmp_path: Path) ->
     assert (found.name, found.label, found.use, found.problem) == ("a.png", "real", "evaluate", "")
 
 
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_a_json_cell_that_is_no_number_is_empty_as_one_that_is_null(name: str, tmp_path: Path) -> None:
+    """pandas writes NaN for every empty cell: all strangers of a table were one person, `nan`."""
+    columns = ("label", "use", "identity", "donor", "generator", "source_video", "attributes")
+    found = []
+    for nothing in (float("nan"), None):
+        entry = {"path": "a.png", **dict.fromkeys(columns, nothing)}
+        (tmp_path / name).write_text(json.dumps(entry if name.endswith("l") else [entry]))
+        found.append(read(tmp_path / name).files)
+    assert found[0] == found[1] and {getattr(found[0][0], column) for column in columns} == {""}
+
+
 def test_a_list_of_attributes_is_those_words_and_columns_that_nobody_reads_are_free(tmp_path: Path) -> None:
     """Words of Python's spelling, such as `['Male',`, became slices of the report."""
     entry = {"path": "a.png", "label": "real", "tags": ["Male", "Wearing Hat", " Young"], "boxes": [[1, 2]], "camera": {"id": 3}, "case_id": [4]}

@@ -18,9 +18,11 @@ from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_comparison import card, table, videos
 from vigil.reading import report_of
+from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, write_cycle
 from workspace.files import write_json
 from workspace.journal import Journal
+from workspace.state import batch_states
 
 CYCLE = Cycle(cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model=CHAMPION, base_cycle="2026-W47.1")
 
@@ -395,6 +397,10 @@ def test_what_a_person_dropped_needs_no_look_at_its_data_checks(tmp_path: Path) 
     journal.append("cycle_held", cycle=CYCLE.cycle, reason="dropped by ana", defer=False)
     page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
     assert "Nothing: what came in was dropped" in page and "Look at the data checks" not in page and "dropped by ana" in page
+    (advice,) = re.findall(r"To take it back: ([^<]+)\.", page)
+    for verb in re.findall(r"vigil batches (\w+)", advice):
+        assert set_batch_state(tmp_path, CYCLE.judged[0], {"hold": "held", "accept": "accepted"}[verb], who="ana", why="a mistake")
+    assert batch_states(journal.events())[CYCLE.judged[0]].state == "accepted"
 
 
 SETS = {
