@@ -26,7 +26,7 @@ from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from pipelines.sides import KEPT_BEFORE
 from workspace.errors import DataError, VigilError, in_one_line
-from workspace.files import is_no_room, write_json
+from workspace.files import is_no_room, names_path_in, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, composed, manifests, read_manifest, write_manifest, write_media
@@ -55,7 +55,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
 
     `batch` names the new batch (with several sources, each further one adds its own name); else it is `<date>-<source>`, UTC.
     Why a source cannot be understood, or is out of reach (NotNow), is in the report's `refused`; the others are taken in.
-    Raises OSError when the workspace's disk has no room.
+    Raises OSError when the workspace's disk has no room, or a file of the workspace cannot be used.
     """
     if batch is not None and not BATCH_NAME.match(batch):
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
@@ -70,7 +70,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
             with fetched(root, source, settings.ingest, seen) as place, begun(root, source.name, place.source) as unfinished:
                 _ingest_source(root, settings, source, place, wanted, known, seen, unfinished, report, progress)
         except OSError as problem:
-            if is_no_room(problem):
+            if is_no_room(problem) or (names_path_in(problem, root) and not names_path_in(problem, root / os.path.expanduser(source.path))):
                 raise
             there = "Check the path, and that its disk or share is there; then run the same again."
             report.refused[source.name] = NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there)

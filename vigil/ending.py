@@ -54,10 +54,13 @@ def run(app: typer.Typer) -> NoReturn:
             _silent_output(problem)
         if problem.filename is None or unwritable(problem):
             _unexpected(problem)
+        from workspace.files import names_path_in
+
         next_step = "Name a path that can be read and written, and is a file or a folder as the command asks."  # one that a person named, as a rule
-        if isinstance(problem, PermissionError) and _lies_within(problem.filename):
+        if isinstance(problem, PermissionError) and _at and names_path_in(problem, _at[-1]):
             next_step = "Let this user read, write and delete there, and run the same command again; nothing that was finished is lost."
-        unusable = VigilError(f"Cannot use {problem.filename}.", why=problem.strerror or str(problem), next_step=f"{next_step} {_account()}".rstrip())
+        what = f"Cannot move {problem.filename} to {problem.filename2}." if problem.filename2 else f"Cannot use {problem.filename}."
+        unusable = VigilError(what, why=problem.strerror or str(problem), next_step=f"{next_step} {_account()}".rstrip())
         print(unusable, file=sys.stderr)
         sys.exit(1)
     except Exception as problem:
@@ -70,11 +73,6 @@ def run(app: typer.Typer) -> NoReturn:
 def works_in(root: Path) -> None:
     """Note the workspace of the verb: what is told of a failure goes there."""
     _at.append(root)
-
-
-def _lies_within(path: object) -> bool:
-    """Whether a path that the system names is one of the verb's workspace."""
-    return bool(_at) and isinstance(path, str) and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(_at[-1]))
 
 
 def version_line() -> str:

@@ -18,6 +18,12 @@ def is_no_room(problem: BaseException) -> bool:
     return isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+def names_path_in(problem: OSError, folder: Path) -> bool:
+    """Whether the path that a failure names, or one of its two, is `folder` or lies in it, as they are spelled."""
+    names = (name for name in (problem.filename, problem.filename2) if isinstance(name, str | os.PathLike))
+    return any(Path(os.path.abspath(name)).is_relative_to(os.path.abspath(folder)) for name in names)
+
+
 @contextmanager
 def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` and rename it over `path` on success.

@@ -42,7 +42,7 @@ from vigil.opening import open_workspace
 from vigil.options import emit
 from vigil.people import add_user
 from vigil.scoring import expand
-from vigil.taking_in import named_sources
+from vigil.taking_in import ingest_sources, named_sources
 from vigil.words import parse_columns, parse_fakes, parse_labels, source_name
 from workspace.cycle import Cycle, write_cycle
 from workspace.errors import DataError, LeaseHeldError, WorkspaceError
@@ -224,22 +224,34 @@ def test_a_path_that_cannot_be_used_is_no_mistake_of_vigil(tmp_path: Path):
         assert "mistake in Vigil" not in done.stderr and words[1] in done.stderr and "Next:" in done.stderr
 
 
-def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: Path) -> None:
-    """`vigil ingest` asked for another path, and the one that was named was right."""
-    vigil("init", "w", "--profile", "demo", cwd=tmp_path)
-    bounds = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []  # root may write anywhere
-    if bounds and subprocess.run([*bounds, "true"], capture_output=True).returncode != 0:
-        pytest.skip("root cannot be kept from writing here: no setpriv")
-    (tmp_path / "w" / ".vigil").chmod(0o500)
+def kept_out() -> list[str]:
+    """Words in front of a command that is to be refused what the modes of files refuse: root may do anything otherwise."""
+    bounds = [f"--{kind}=-dac_override,-dac_read_search" for kind in ("bounding-set", "inh-caps")]
+    words = ["setpriv", *bounds] if os.geteuid() == 0 else []
+    if words and subprocess.run([*words, "true"], capture_output=True).returncode != 0:
+        pytest.skip("root cannot be kept out here: no setpriv")
+    return words
+
+
+@pytest.mark.parametrize("closed", [".vigil", "data/raw", "journal.jsonl"])
+def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: Path, closed: str) -> None:
+    """`vigil ingest` asked for another path, or to look whether the source's disk is there, and the path that was named was right."""
+    words, root = kept_out(), tmp_path / "w"
+    open_workspace(root, "demo")
+    (tmp_path / "media" / "real").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))
+    (root / "journal.jsonl").touch()
+    mode = (root / closed).stat().st_mode
+    (root / closed).chmod(0o500)
     try:
-        done = subprocess.run(
-            [*bounds, sys.executable, "-m", "vigil", "ingest", "w/params.yaml", "-w", "w"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run([*words, sys.executable, "-m", "vigil", "ingest", "media", "-w", "w"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     finally:
-        (tmp_path / "w" / ".vigil").chmod(0o700)
-    first, why, then = done.stderr.splitlines()
-    assert done.returncode == 1 and first.startswith("Cannot use ") and ".vigil" in first and why == "  Why:  Permission denied"
-    assert then == "  Next: Let this user read, write and delete there, and run the same command again; nothing that was finished is lost."
+        (root / closed).chmod(mode)
+    first, why, then = done.stderr.splitlines()[-3:]
+    assert done.returncode == 1 and first.startswith("Cannot ") and closed in first and why == "  Why:  Permission denied", done.stdout + done.stderr
+    assert then.startswith("  Next: Let this user read, write and delete there, and run the same command again; nothing that was finished is lost.")
+    (report,) = ingest_sources(root, load_settings(root / "params.yaml"), named_sources([str(tmp_path / "media")], "auto", "", "", []))
+    assert len(report.batches) == 1 and report.added + report.known == 1
 
 
 def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
