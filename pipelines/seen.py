@@ -4,7 +4,6 @@ A scan of a million known files then costs a million stats and no reads. It is o
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +52,26 @@ def seen_as(source: SourceSettings, place: Path | str) -> str:
 
 
 class Seen:
-    """The cache of one workspace, under its present limit for a file. Read at once, written whole or not at all."""
+    """The cache of one workspace, under its present limit for a file. Read at once, written whole or not at all.
+
+    Raises PermissionError where this user may not read it.
+    """
 
     def __init__(self, root: Path, max_file_bytes: int) -> None:
         self.path = root / ".vigil" / "seen.json"
         self.max_file_bytes = max_file_bytes
         self._sources: dict[str, dict[str, list[Any]]] = {}
         self._unlabelled: dict[str, list[str]] = {}
-        with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # none, or a damaged one: all is read again
+        try:
             stored = read_json(self.path)
             rows = (row for named in stored["sources"].values() for row in named.values())
             if stored["version"] == VERSION and all([type(value) for value in row] == ROW for row in rows):
                 self._sources = stored["sources"]
                 self._unlabelled = {source: list(map(str, names)) for source, names in stored.get("unlabelled", {}).items()}
+        except PermissionError:  # another user's: who may not look cannot say that all is new
+            raise
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            pass  # none, or a damaged one: all is read again
 
     def get(self, source: str, name: str) -> Entry | None:
         """What was last measured under this name, whatever the file is now."""

@@ -66,7 +66,7 @@ def scheduling_alone(root: Path) -> AbstractContextManager[Holder]:
 
 
 def lease_holder(root: Path) -> Holder | None:
-    """The living process that holds the lease of `root`, or None. Looks only."""
+    """The living process that holds the lease of `root`, or None. Looks only; raises PermissionError where this user may not."""
     return read_holder(_lease_lock(root))
 
 
@@ -118,11 +118,16 @@ def hold_lock(lock: Path, purpose: str, wait_seconds: float, what: str) -> Itera
 
 
 def read_holder(lock: Path) -> Holder | None:
-    """The living process that the file beside `lock` names, or None. A holder on another machine is taken to live while the lock is held."""
+    """The living process that the file beside `lock` names, or None. A holder on another machine is taken to live while the lock is held.
+
+    Raises PermissionError where this user may not look.
+    """
     import psutil
 
     try:
         holder = Holder(**json.loads(lock.with_suffix(".json").read_text(encoding="utf-8")))
+    except PermissionError:
+        raise
     except (OSError, ValueError, TypeError):
         return None
     if holder.host != socket.gethostname():

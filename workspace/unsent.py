@@ -19,12 +19,14 @@ class Unsent:
 
 
 def unsent(root: Path) -> Unsent | None:
-    """The mark; None where the last push ended well, or none was tried. One that cannot be read is a mark, too."""
+    """The mark; None where the last push ended well, or none was tried. A damaged one is a mark, too. Raises PermissionError where this user may not look."""
     try:
         found = read_json(_path(root))
         return Unsent(str(found["since"]), str(found["why"]))
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return Unsent("a time that is not known", f"{_path(root)} cannot be read")
 

@@ -254,6 +254,21 @@ def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: P
     assert len(report.batches) == 1 and report.added + report.known == 1
 
 
+def test_what_goes_on_in_a_workspace_is_not_guessed_where_this_user_may_not_look(tmp_path: Path) -> None:
+    """Of another user's workspace it said that the cycle which ran had to be begun again, and that what had come in was new."""
+    words, root = kept_out(), tmp_path / "w"
+    open_workspace(root, "demo")
+    (root / ".vigil").chmod(0)
+    try:
+        for verb in (["status"], ["retrain", "--dry-run"]):
+            done = subprocess.run([*words, sys.executable, "-m", "vigil", *verb, "-w", "w"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            first, why, then = done.stderr.splitlines()
+            assert (done.returncode, done.stdout, why) == (1, "", "  Why:  Permission denied") and first.startswith(f"Cannot use {root / '.vigil'}")
+            assert then.startswith("  Next: Let this user read")
+    finally:
+        (root / ".vigil").chmod(0o700)
+
+
 def test_a_disk_without_room_is_no_mistake_of_vigil(tmp_path: Path):
     """The account of what went wrong could not be written either, and its traceback was all that was said. A copy that found no room was called unreadable."""
     root = tmp_path / "w"
