@@ -1,4 +1,4 @@
-"""`vigil gc`: what lies in a workspace, what it costs, what may go and what may not, and why. Without `--delete` it only says so."""
+"""`vigil gc`: what lies in a workspace beside the data and models in use, what may go and what may not, and why. Without `--delete` it only says so."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence

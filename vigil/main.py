@@ -494,7 +494,7 @@ def gc(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what everything costs in bytes, what may go and what stays, and why; remove what no tag, branch, batch or running cycle needs."""
+    """Say what lies beside the data and models in use, in bytes, what of it may go and why; remove what no tag, branch, batch or running cycle needs."""
     from vigil.garbage import collect, render_garbage
 
     root = root_of(workspace)
