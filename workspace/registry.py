@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError, shown_address
 from workspace.journal import Journal
 from workspace.layout import Workspace
 from workspace.lease import hold_lock
@@ -133,10 +133,10 @@ def open_registry(root: Path, settings: Settings, *, writes: bool = True) -> Ite
         raise
     except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
         said = str(problem).strip().splitlines() or [type(problem).__name__]
-        wrong = damage(root, settings)
+        wrong, shown = damage(root, settings), shown_address(uri)
         raise RegistryUnavailable(
             "The model registry did not answer. What was decided stands in the journal (`vigil status`); nothing was lost.",
-            why=wrong or f"{uri}: {said[0][:300]}",
+            why=wrong or f"{shown}: {said[0].replace(uri, shown)[:300]}",
             next_step=MEND_DATABASE if wrong else "Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
         ) from problem
 
