@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError, shown_address
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, VigilError, WorkspaceError, shown_address
 from workspace.journal import Journal
 from workspace.layout import Workspace
 from workspace.lease import hold_lock
@@ -39,6 +39,7 @@ MEND_DATABASE = "Run `vigil doctor --fix`: it sets that file aside, and models a
 OUTCOME_TAG = "vigil.outcome"  # of a run that shows a cycle
 DRIVERS = {"postgresql": "postgresql+psycopg"}
 REACH_SECONDS = 10
+SERVICE_TABLE = "detections"  # in the feedback service's database
 ARTIFACTS = "model"
 # columns of MLflow's own database that hold a whole path
 PLACES = (
@@ -121,7 +122,7 @@ def open_registry(root: Path, settings: Settings, *, writes: bool = True) -> Ite
     uri, own = tracking_uri(root, settings.registry), own_database(root, settings.registry)
     try:
         _quieten()
-        _refuse_silent(uri)
+        _refuse_server(uri)
         _make_database(uri, Workspace(root).artifacts)
         client = _client(uri)
         if own is None:  # no file of this workspace alone
@@ -170,17 +171,24 @@ def _quieten() -> None:
 
 
 @cache
-def _refuse_silent(uri: str) -> None:
+def _refuse_server(uri: str) -> None:
     """Raise what the driver says where a database server does not let anybody in: MLflow itself tries ten times, for a minute and a half.
 
-    Once a process and address: MLflow tries so when it first opens a store, which it keeps.
+    Raises SettingsError where the database is the feedback service's: MLflow would make tables there, and then fail. Once a process and address:
+    MLflow looks so when it first opens a store, which it keeps.
     """
     if not uri.startswith("postgresql+psycopg://"):
         return
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
 
-    create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": REACH_SECONDS}).connect().close()
+    with create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": REACH_SECONDS}).connect() as connection:
+        if inspect(connection).has_table(SERVICE_TABLE):
+            raise SettingsError(
+                "The registry cannot be in this database. Nothing was changed.",
+                why=f"{shown_address(uri)} is the feedback service's",
+                next_step="Make MLflow a database of its own (`createdb mlflow`), and name that in params.yaml (registry.tracking_uri).",
+            )
 
 
 def _client(uri: str) -> "MlflowClient":

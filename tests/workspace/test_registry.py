@@ -7,11 +7,15 @@ import sqlite3
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.pool import NullPool
 
+from feedback.database import Database, schema_behind
 from flows import publish
 from flows.health import examine
 from flows.leftovers import left_behind
 from tests.feedback import databases
+from tests.feedback.world import write_settings
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.deciding import roll_back
 from vigil.measuring import promoted_models
@@ -58,6 +62,12 @@ def world(template, tmp_path):
     root.mkdir()
     shutil.copy(template, root / "mlflow.db")
     return root, make_settings()
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The address of one PostgreSQL for all tests here, each under names of its own: MLflow's tables take seconds."""
+    return databases.fresh_postgres()
 
 
 def add_model(root, cycle, base="", promoted=True):
@@ -380,12 +390,38 @@ def test_a_registry_that_cannot_be_used_is_one_clear_error(tmp_path, action):
         ACTIONS[action](tmp_path, make_settings())
 
 
-def test_a_postgresql_is_a_registry_by_its_plain_address(tmp_path):
+def test_a_postgresql_is_a_registry_by_its_plain_address(tmp_path, postgres):
     """MLflow took `postgresql://` for another driver than the one that is here."""
-    settings = make_settings(tracking_uri=databases.fresh_postgres())
+    settings = make_settings(tracking_uri=postgres, model_name="plain", experiment="plain")
     sha256 = add_model(tmp_path, ONE)
     assert registry.rebuild_aliases(tmp_path, settings)["champion"] == "1"
     assert registry.read_alias(tmp_path, settings).model_sha256 == sha256
+
+
+def test_the_service_refuses_mlflows_database(tmp_path, postgres):
+    """It told of a newer Vigil, which there is none of."""
+    with registry.open_registry(tmp_path, make_settings(tracking_uri=postgres)):
+        before = tables(postgres)
+    for ask in (Database, schema_behind):
+        with pytest.raises(WorkspaceError, match="it is MLflow's") as refused:
+            ask(tmp_path, write_settings(tmp_path, postgres))
+        assert "Nothing was changed" in refused.value.what and "createdb" in refused.value.next_step
+    assert "experiments" in before and tables(postgres) == before
+
+
+def test_mlflow_is_not_let_into_the_services_database(tmp_path):
+    """It made five tables there, and then it was told that it does not run."""
+    url = databases.filled_url("postgresql")
+    before = tables(url)
+    with pytest.raises(SettingsError, match="the feedback service's") as refused:
+        registry.prepare(tmp_path, make_settings(tracking_uri=url))
+    assert "Nothing was changed" in refused.value.what and "registry.tracking_uri" in refused.value.next_step
+    assert "detections" in before and tables(url) == before
+
+
+def tables(url):
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    return sorted(inspect(engine).get_table_names())
 
 
 def test_a_dead_postgresql_is_told_by_the_doctor_before_the_first_model_too(tmp_path):
