@@ -539,6 +539,31 @@ def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_pat
     assert registry.serving_model(copy, settings) == copy / "models" / ONE and (copy / "models" / ONE / "model.safetensors").is_file(), "from the copy's own"
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+def test_a_moved_workspace_writes_below_itself_whatever_database_it_shares(template, request, tmp_path, kind):
+    """What names people was logged to where the workspace had been, where no erasure looks, and earlier models could not be fetched."""
+    if kind == "sqlite":
+        shutil.copy(template, tmp_path / "shared.db")
+    uri = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else request.getfixturevalue("postgres")
+    root, moved, settings = tmp_path / "before", tmp_path / "after", make_settings(tracking_uri=uri, model_name="moved", experiment="moved")
+    root.mkdir()
+    sha256 = add_model(root, ONE)
+    registry.rebuild_aliases(root, settings)
+    with registry.open_registry(root, settings) as client:  # of somebody else, in the same folder
+        others = client.create_experiment("others", artifact_location=str(root / "mlartifacts"))
+        run = client.create_run(others).info.run_id
+    root.rename(moved)
+    add_model(moved, TWO, base=sha256)
+    registry.rebuild_aliases(moved, settings)
+    assert registry.read_alias(moved, settings).source.startswith(f"{moved}/mlartifacts/") and not root.exists()
+    rollback(moved, ONE, who="ann", why="the older one")
+    registry.rebuild_aliases(moved, settings)
+    shutil.rmtree(moved / "models" / ONE)
+    assert (registry.serving_model(moved, settings) / "model.safetensors").is_file(), "from what was logged before the move"
+    with registry.open_registry(moved, settings) as client:
+        assert client.get_run(run).info.artifact_uri.startswith(f"{root}/mlartifacts/"), "another's stays where it is"
+
+
 def test_a_copy_goes_on_below_itself_with_a_run_that_its_original_began(world, tmp_path):
     root, settings = world
     add_model(root, ONE)
