@@ -169,9 +169,9 @@ def _bring_home(uri: "str | URL", was: str, now: str, of: Mapping[str, Any]) -> 
     waits = {"timeout": DATABASE_SECONDS} if str(uri).startswith("sqlite:") else {}
     with create_engine(uri, poolclass=NullPool, connect_args=waits).begin() as connection:
         for name, place, key in PLACES:
-            path, whose = column(place, String), column(key)
-            moved = update(table(name, path, whose)).where(func.substr(path + "/", 1, len(was) + 1) == f"{was}/")
-            connection.execute((moved.where(whose == of[key]) if of else moved).values({place: literal(now) + func.substr(path, len(was) + 1)}))
+            path = column(place, String)
+            moved = update(table(name, path)).where(func.substr(path + "/", 1, len(was) + 1) == f"{was}/")
+            connection.execute((moved.where(column(key) == of[key]) if of else moved).values({place: literal(now) + func.substr(path, len(was) + 1)}))
 
 
 def _quieten() -> None:

@@ -396,6 +396,10 @@ def test_a_postgresql_is_a_registry_by_its_plain_address(tmp_path, postgres):
     sha256 = add_model(tmp_path, ONE)
     assert registry.rebuild_aliases(tmp_path, settings)["champion"] == "1"
     assert registry.read_alias(tmp_path, settings).model_sha256 == sha256
+    add_model(tmp_path / "other", TWO)
+    with pytest.raises(SettingsError, match="another workspace") as refused:
+        registry.prepare(tmp_path / "other", make_settings(tracking_uri=postgres.replace(":@", ":Geh/e1m@"), model_name="plain", experiment="plain"))
+    assert "postgres:***@" in str(refused.value) and "e1m" not in str(refused.value)
 
 
 def test_the_service_refuses_mlflows_database(tmp_path, postgres):
