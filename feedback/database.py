@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from feedback import postgresql, sqlite
 from feedback.belonging import NOTE, bind, refuse_forgotten, refuse_other
 from feedback.tables import METADATA
-from workspace.errors import DatabaseDamaged, DatabaseSilent, VigilError, WorkspaceError, without_passwords
+from workspace.errors import DatabaseDamaged, DatabaseSilent, VigilError, WorkspaceError, shown_address
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Database:
     @property
     def shown_url(self) -> str:
         """The address without its password."""
-        return _shown(self.url)
+        return shown_address(self.url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -147,7 +147,7 @@ class Database:
     def _upgrade(self, connection: Connection, config: "Config", script: "ScriptDirectory", now: str | None) -> None:
         from alembic import command
 
-        _refuse_newer(now, script, self.shown_url)
+        _refuse_unknown(connection, now, script, self.shown_url)
         config.attributes["connection"] = connection
         if not self.is_sqlite:
             postgresql.be_patient(connection)
@@ -205,26 +205,27 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     try:
         with engine.connect() as connection:
             if not _is_embedded(url, root):
-                refuse_other(connection, root, _shown(url), root / DATABASE)
+                refuse_other(connection, root, shown_address(url), root / DATABASE)
             now = _revision(connection) or ("0001" if inspect(connection).has_table("detections") else NO_TABLES)
+            if now != NO_TABLES:
+                _refuse_unknown(connection, now, script, shown_address(url))
             if now == head and (gone := sorted(METADATA.tables.keys() - inspect(connection).get_table_names())):
                 raise damaged(f"the table {gone[0]} is gone")
     except SQLAlchemyError as problem:
-        raise _unusable(_shown(url), problem) from problem
+        raise _unusable(shown_address(url), problem) from problem
     finally:
         engine.dispose()
-    if now != NO_TABLES:
-        _refuse_newer(now, script, _shown(url))
     return None if now == head else (now, head)
 
 
-def _refuse_newer(now: str | None, script: "ScriptDirectory", shown_url: str) -> None:
-    if now is not None and now not in {revision.revision for revision in script.walk_revisions()}:
-        raise WorkspaceError(
-            f"Cannot use {shown_url}. Nothing was changed.",
-            why=f"its schema is {now}, which this Vigil does not know",
-            next_step="Use the newer Vigil that wrote it.",
-        )
+def _refuse_unknown(connection: Connection, now: str | None, script: "ScriptDirectory", shown_url: str) -> None:
+    if now is None or now in {revision.revision for revision in script.walk_revisions()}:
+        return
+    why, next_step = f"its schema is {now}, which this Vigil does not know", "Use the newer Vigil that wrote it."
+    if inspect(connection).has_table("experiments"):  # which MLflow keeps the revision of in a table of the same name
+        why = "it is MLflow's, the model registry of a workspace"
+        next_step = f"Make the service one of its own (`createdb -E UTF8 -T template0 vigil`) and name that in {URL_VARIABLE} or feedback.database_url."
+    raise WorkspaceError(f"Cannot use {shown_url}. Nothing was changed.", why=why, next_step=next_step)
 
 
 def exists(root: Path, settings: Settings) -> bool:
@@ -242,10 +243,6 @@ def file_of(root: Path, settings: Settings) -> Path | None:
 def _is_embedded(url: str, root: Path) -> bool:
     parsed = make_url(url)
     return parsed.get_backend_name() == "sqlite" and Path(parsed.database or "").resolve() == (root / DATABASE).resolve()
-
-
-def _shown(url: str) -> str:
-    return without_passwords(make_url(url).render_as_string(hide_password=True))
 
 
 def new_id() -> str:

@@ -1,5 +1,7 @@
 """Media by content: each file lies under its sha256, in the workspace or in an S3 bucket; what is derived of it lies beside, always on disk.
 
+What the disk kept before there was a bucket stays there, and is read there.
+
 A file is whole and synced before its name appears, so a name is never half a file. No file name of a client is used. What people
 sent, and what was made of it, is for nobody else on this machine: the folders that hold it are closed.
 """
@@ -78,7 +80,8 @@ class MediaStore:
             with self._asked(sha256):
                 if not self._in_bucket(sha256):
                     self._s3().upload_file(str(path), *self._key(sha256))
-            return
+            if not self._path(sha256).is_file():
+                return
         kept = self._path(sha256)
         with suppress(OSError):  # not there, gone in this moment, or not to be read any more
             if sha256_file(kept) == sha256:
@@ -90,8 +93,10 @@ class MediaStore:
 
     def has(self, sha256: str) -> bool:
         """Whether the media are kept."""
+        if self._path(sha256).is_file():
+            return True
         if not self.url:
-            return self._path(sha256).is_file()
+            return False
         bucket, key = self._key(sha256)
         with suppress(MediaMissing), self._asked(sha256):
             self._s3(quick=True).head_object(Bucket=bucket, Key=key)
@@ -105,12 +110,12 @@ class MediaStore:
     @contextmanager
     def local(self, sha256: str) -> Iterator[Path]:
         """The path of a readable local file, for the length of the block."""
-        if not self.url:
-            kept = self._path(sha256)
-            if not kept.is_file():
-                raise _missing(sha256, "there is no such file in .vigil/media")
+        kept = self._path(sha256)
+        if kept.is_file():
             yield kept
             return
+        if not self.url:
+            raise _missing(sha256, "there is no such file in .vigil/media")
         with tempfile.TemporaryDirectory(prefix="media-", dir=self.scratch()) as folder:
             path = Path(folder) / sha256
             with self._asked(sha256):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from workspace.errors import WorkspaceError
+from workspace.errors import WorkspaceError, shown_address
 
 if TYPE_CHECKING:
     from psycopg import Connection as Driver
@@ -49,7 +49,7 @@ def open_engine(url: str, busy_seconds: int) -> Engine:
 
 def _lacks_letters(url: str, encoding: str) -> WorkspaceError:
     return WorkspaceError(
-        f"Cannot use the database {make_url(url).render_as_string(hide_password=True)}. Nothing was changed.",
+        f"Cannot use the database {shown_address(url)}. Nothing was changed.",
         why=f"its encoding is {encoding}, in which not every name and note can be written",
         next_step=f"Make one with `createdb -E {UTF8} -T template0 NAME` and name that; what this one holds is carried over by pg_dump and psql.",
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.gate import read_report
 from workspace.cycle import Cycle
-from workspace.errors import ModelFileError, without_passwords
+from workspace.errors import ModelFileError, shown_address, without_passwords
 from workspace.files import read_json
 from workspace.owning import CYCLE_TAG
 from workspace.registry import OUTCOME_TAG
@@ -71,7 +71,7 @@ def _log_params(client: Any, run_id: str, settings: Settings) -> None:
     from mlflow.entities import Param
 
     flat = [
-        Param(key, without_passwords(str(value))[:VALUE_LENGTH])
+        Param(key, without_passwords(shown_address(value) if isinstance(value, str) else str(value))[:VALUE_LENGTH])
         for key, value in flatten(settings.model_dump(mode="json", by_alias=True))
         if not key.startswith("ingest.")
     ]

@@ -88,7 +88,7 @@ def _log_of_server(root: Path) -> Path:
 
 def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
     """Serve the deployment until stopped. `cron` stands in for every hour. Raises LeaseHeldError where another process does so for this workspace,
-    and WorkspaceError once a server that was started for it has ended.
+    and WorkspaceError once a server that was started for it has ended, or a named one is away for minutes.
     """
     from flows.environment import owner_tags, prepare_environment
 
@@ -125,10 +125,16 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
 
 @contextmanager
 def _told_where_it_ends(server: "subprocess.Popen[bytes] | None", log: Path) -> Iterator[None]:
-    """Raise WorkspaceError where the server that was started for this block has ended before it, whatever was made of that inside."""
+    """Raise WorkspaceError where the server that was started for this block has ended before it, whatever was made of that inside, or a named one is away."""
     try:
         yield
-    except Exception:
+    except Exception as problem:
+        if server is None and _is_silence(problem):
+            raise WorkspaceError(
+                "Prefect's server did not answer, and the schedule ends with it: nothing would be asked any more. What was finished is kept.",
+                why=f"{os.environ['PREFECT_API_URL']}: {'asked in vain, again and again' if isinstance(problem, ExceptionGroup) else problem}",
+                next_step="Check that it runs and that PREFECT_API_URL names it, then run `vigil schedule` again (a service manager should restart it).",
+            ) from problem
         if server is None or server.poll() is None:
             raise
     if server is not None and server.poll() is not None:
@@ -137,6 +143,15 @@ def _told_where_it_ends(server: "subprocess.Popen[bytes] | None", log: Path) -> 
             why=f"its process {server.pid} ended with {server.returncode}; see {log}",
             next_step="Run `vigil schedule` again (a service manager should restart it); where it ends again, mend what the log says.",
         )
+
+
+def _is_silence(problem: Exception) -> bool:
+    """Whether Prefect's client could not ask, or its poller has given up after several times: a RuntimeError then, in groups of tasks."""
+    import httpx
+
+    if isinstance(problem, ExceptionGroup):
+        return problem.subgroup((httpx.HTTPError, RuntimeError)) is not None
+    return isinstance(problem, httpx.HTTPError)
 
 
 async def _poll(runner: "Runner", server: "subprocess.Popen[bytes] | None") -> None:

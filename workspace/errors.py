@@ -5,12 +5,23 @@ import re
 from collections.abc import Sequence
 
 FEW = 3  # names in a sentence
-PASSWORDS = ((re.compile(r"(://[^/\s:@]*):[^/\s]*@"), r"\1:***@"), (re.compile(r"([?&]password=)[^&\s]*"), r"\1***"))
+PASSWORDS = ((re.compile(r"(://[^/\s:@]*):[^/\s]*@"), r"\1:***@"), (re.compile(r"([?&]\w*password=)[^&\s]*"), r"\1***"))
+# what is an address and nothing else is read as SQLAlchemy does: neither `/` nor `?` nor a blank ends a password
+ALONE = ((re.compile(r"^([^:/]+://[^:/@]*):(?:[^?]*|[^@]*)@"), r"\1:***@"), (re.compile(r"([?&]\w*password=)[^&]*"), r"\1***"))
 
 
 def without_passwords(text: str) -> str:
-    """`text` with the password of every address in it as ***."""
-    for pattern, shown in PASSWORDS:
+    """`text` with the password of every address in it as ***: up to the first `/` or blank, where an address may end. Of an address alone: shown_address."""
+    return _hidden(PASSWORDS, text)
+
+
+def shown_address(address: str) -> str:
+    """The address as it may be told to anybody: with *** for its password, whatever signs that has."""
+    return _hidden(ALONE, address)
+
+
+def _hidden(patterns: Sequence[tuple[re.Pattern[str], str]], text: str) -> str:
+    for pattern, shown in patterns:
         text = pattern.sub(shown, text)
     return text
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.errors import SettingsError
+from workspace.errors import SettingsError, shown_address
 from workspace.journal import Journal
 from workspace.layout import place_of
 from workspace.settings import RegistrySettings
@@ -63,7 +63,7 @@ def refuse_anothers(client: "MlflowClient", root: Path, registry: RegistrySettin
     tags = [found.tags for found in (model, experiment) if found is not None]
     events = Journal(root).events()  # after the tags: who writes there has journalled first
     mine, known = workspace_id(events), {event.hash for event in events}
-    names, why = f"{registry.tracking_uri} has `{registry.model_name}` or `{registry.experiment}`", ""
+    names, why = f"{shown_address(registry.tracking_uri)} has `{registry.model_name}` or `{registry.experiment}`", ""
     if any(found.get(OWNER_TAG, mine) != mine for found in tags):
         why = f"{names} from a workspace with another journal"
     elif (model and OWNER_TAG not in model.tags and _has_others_versions(client, registry.model_name)) or (

@@ -18,19 +18,21 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workspace.errors import ModelFileError, RegistryUnavailable, VigilError, WorkspaceError
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, VigilError, WorkspaceError, shown_address
 from workspace.journal import Journal
 from workspace.layout import Workspace
 from workspace.lease import hold_lock
 from workspace.modelfiles import MODEL_FILES, verify_model_files, verify_promoted
-from workspace.owning import CYCLE_TAG, REGISTERED_TAG, SHA256_TAG, find_model, is_ours, marks, refuse_anothers
+from workspace.owning import CYCLE_TAG, PLACE_TAG, REGISTERED_TAG, SHA256_TAG, find_model, is_ours, marks, refuse_anothers
 from workspace.quiet import set_quiet_environment
 from workspace.settings import RegistrySettings, Settings
 from workspace.state import Champion, candidates, champion, previous, promoted, rolled_back_from, was_rolled_back
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
     from mlflow.entities.model_registry import ModelVersion
+    from sqlalchemy.engine import URL
 
 ALIASES = ("champion", "challenger", "previous")
 ALIAS_SECONDS = 60.0  # that one waits for another who sets them
@@ -39,11 +41,12 @@ MEND_DATABASE = "Run `vigil doctor --fix`: it sets that file aside, and models a
 OUTCOME_TAG = "vigil.outcome"  # of a run that shows a cycle
 DRIVERS = {"postgresql": "postgresql+psycopg"}
 REACH_SECONDS = 10
+SERVICE_TABLE = "detections"  # in the feedback service's database
 ARTIFACTS = "model"
-# columns of MLflow's own database that hold a whole path
+# columns of MLflow's database that hold a whole path, and those that say of which experiment or model
 PLACES = (
-    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("model_versions", "source"), ("model_versions", "storage_location"),
-    ("logged_models", "artifact_location"),
+    ("experiments", "artifact_location", "experiment_id"), ("runs", "artifact_uri", "experiment_id"), ("logged_models", "artifact_location", "experiment_id"),
+    ("model_versions", "source", "name"), ("model_versions", "storage_location", "name"),
 )  # fmt: skip
 
 
@@ -121,27 +124,27 @@ def open_registry(root: Path, settings: Settings, *, writes: bool = True) -> Ite
     uri, own = tracking_uri(root, settings.registry), own_database(root, settings.registry)
     try:
         _quieten()
-        _refuse_silent(uri)
+        _refuse_server(uri)
         _make_database(uri, Workspace(root).artifacts)
         client = _client(uri)
         if own is None:  # no file of this workspace alone
             refuse_anothers(client, root, settings.registry, writes=writes)
         else:
-            _bring_home(own, Workspace(root).artifacts, settings.registry.experiment)
+            _bring_own_home(own, Workspace(root).artifacts, settings.registry.experiment)
         yield client
     except VigilError:
         raise
     except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
         said = str(problem).strip().splitlines() or [type(problem).__name__]
-        wrong = damage(root, settings)
+        wrong, shown = damage(root, settings), shown_address(uri)
         raise RegistryUnavailable(
             "The model registry did not answer. What was decided stands in the journal (`vigil status`); nothing was lost.",
-            why=wrong or f"{uri}: {said[0][:300]}",
+            why=wrong or f"{shown}: {said[0].replace(uri, shown)[:300]}",
             next_step=MEND_DATABASE if wrong else "Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
         ) from problem
 
 
-def _bring_home(database: Path, artifacts: Path, experiment: str) -> None:
+def _bring_own_home(database: Path, artifacts: Path, experiment: str) -> None:
     """Have the workspace's own database name `artifacts` where it names the folder of another place: of before a move, or of what this one is a copy of.
 
     MLflow notes whole paths, once. A copy would write into its original, where no erasure looks; and nothing could be logged where that is gone.
@@ -149,14 +152,26 @@ def _bring_home(database: Path, artifacts: Path, experiment: str) -> None:
     """
     if not database.is_file():
         return
-    with closing(sqlite3.connect(database, timeout=DATABASE_SECONDS)) as connection, connection:
+    with closing(sqlite3.connect(database, timeout=DATABASE_SECONDS)) as connection:
         found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
-        was, now = str(found[0]) if found else "", str(artifacts)
-        if not was or was == now or Path(was).name != artifacts.name:
-            return
-        for table, column in PLACES:
-            moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?"
-            connection.execute(moved, (now, len(was) + 1, len(was) + 1, f"{was}/"))
+    was = str(found[0]) if found else ""
+    if was and was != str(artifacts) and Path(was).name == artifacts.name:
+        from sqlalchemy.engine import URL
+
+        _bring_home(URL.create("sqlite", database=str(database)), was, str(artifacts), {})
+
+
+def _bring_home(uri: "str | URL", was: str, now: str, of: Mapping[str, Any]) -> None:
+    """Have MLflow's database name the folder `now` where it names `was`; `of`: which experiment and model alone, where it is a database of several."""
+    from sqlalchemy import String, column, create_engine, func, literal, table, update
+    from sqlalchemy.pool import NullPool
+
+    waits = {"timeout": DATABASE_SECONDS} if str(uri).startswith("sqlite:") else {}
+    with create_engine(uri, poolclass=NullPool, connect_args=waits).begin() as connection:
+        for name, place, key in PLACES:
+            path = column(place, String)
+            moved = update(table(name, path)).where(func.substr(path + "/", 1, len(was) + 1) == f"{was}/")
+            connection.execute((moved.where(column(key) == of[key]) if of else moved).values({place: literal(now) + func.substr(path, len(was) + 1)}))
 
 
 def _quieten() -> None:
@@ -170,17 +185,24 @@ def _quieten() -> None:
 
 
 @cache
-def _refuse_silent(uri: str) -> None:
+def _refuse_server(uri: str) -> None:
     """Raise what the driver says where a database server does not let anybody in: MLflow itself tries ten times, for a minute and a half.
 
-    Once a process and address: MLflow tries so when it first opens a store, which it keeps.
+    Raises SettingsError where the database is the feedback service's: MLflow would make tables there, and then fail. Once a process and address:
+    MLflow looks so when it first opens a store, which it keeps.
     """
     if not uri.startswith("postgresql+psycopg://"):
         return
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
 
-    create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": REACH_SECONDS}).connect().close()
+    with create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": REACH_SECONDS}).connect() as connection:
+        if inspect(connection).has_table(SERVICE_TABLE):
+            raise SettingsError(
+                "The registry cannot be in this database. Nothing was changed.",
+                why=f"{shown_address(uri)} is the feedback service's",
+                next_step="Make MLflow a database of its own (`createdb mlflow`), and name that in params.yaml (registry.tracking_uri).",
+            )
 
 
 def _client(uri: str) -> "MlflowClient":
@@ -213,19 +235,33 @@ def prepare(root: Path, settings: Settings) -> str:
     """Make database, experiment and registered model where they are missing; returns the experiment's id. A new database takes some seconds."""
     with open_registry(root, settings) as client:
         model = find_model(client, settings.registry.model_name) or client.create_registered_model(settings.registry.model_name)
-        tags = marks(root, shared=own_database(root, settings.registry) is None)
+        shared = own_database(root, settings.registry) is None
+        tags = marks(root, shared=shared)
         for tag, value in tags.items() - model.tags.items():
             client.set_registered_model_tag(model.name, tag, value)
         found = client.get_experiment_by_name(settings.registry.experiment)
+        local = not settings.registry.tracking_uri.startswith("http")  # a server keeps artifacts where it was told to
+        folder = str(Workspace(root).artifacts) if local else None
         if found is None:
-            local = not settings.registry.tracking_uri.startswith("http")  # a server keeps artifacts where it was told to
-            folder = str(Workspace(root).artifacts) if local else None
             return str(client.create_experiment(settings.registry.experiment, artifact_location=folder, tags=tags))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        if shared and folder and (was := _moved_from(found, folder)):
+            of = {"experiment_id": int(found.experiment_id), "name": model.name}
+            _bring_home(tracking_uri(root, settings.registry), was, folder, of)
         for tag, value in tags.items() - found.tags.items():
             client.set_experiment_tag(found.experiment_id, tag, value)
         return str(found.experiment_id)
+
+
+def _moved_from(experiment: "Experiment", folder: str) -> str:
+    """Where the workspace kept its artifacts when it last wrote to the experiment, as the tags of that say; '' where it was not moved since.
+
+    A folder that somebody else chose is none of a workspace's place, and stays.
+    """
+    place = experiment.tags.get(PLACE_TAG, "").partition(":")[2]
+    was = str(Path(place) / Path(folder).name)
+    return was if place and experiment.artifact_location == was != folder else ""
 
 
 def published_run(client: "MlflowClient", experiment_id: str, cycle: str) -> str:

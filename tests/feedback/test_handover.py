@@ -246,6 +246,16 @@ def test_media_in_an_object_store_are_handed_over_too(tmp_path: Path) -> None:
     assert all(sha256_bytes((folder / row["path"]).read_bytes()) == row["path"][:64] for row in rows_of(folder)) and len(rows_of(folder)) == 3
 
 
+def test_what_was_sent_before_there_was_a_bucket_is_handed_over(tmp_path: Path) -> None:
+    """What people had decided never trained: the media were told to be gone, and waited on the disk."""
+    world = World(tmp_path / "w")
+    fill(world)
+    world.close()
+    with s3_server("media") as (endpoint, _):
+        folder = export_reviewed(world.root, write_settings(world.root, media_url="s3://media/vigil", s3_endpoint_url=endpoint))
+    assert folder is not None and len(rows_of(folder)) == 3
+
+
 # -- caps ---------------------------------------------------------------------------------------------------------------------
 def pending(owners: list[tuple[int, bool]]) -> list[dict[str, Any]]:
     return [

@@ -2,12 +2,16 @@
 
 import configparser
 import inspect
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer.main
@@ -82,6 +86,41 @@ def test_every_container_of_vigil_has_the_secret_that_the_service_asks_for(tmp_p
             monkeypatch.setenv(variable, re.sub(r"\$\{VIGIL_SECRET:\?[^}]+\}", "5" * SHORTEST, value))
         assert load_secret(tmp_path, local=False).key("probe") == wanted, name
     assert f"export {VARIABLE}=" in (INFRA / "README.md").read_text()
+
+
+def test_the_readme_names_the_variables_that_reach_the_containers() -> None:
+    """It said all of AWS; a store that takes none of the newer checksums could not be used, whatever the shell said."""
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    (told,) = re.findall(r"of your shell (.*?)reach\s+every container", (INFRA / "README.md").read_text(), re.DOTALL)
+    for name in ("serve", "schedule"):
+        given = {variable for variable, value in services[name]["environment"].items() if value is None}
+        assert set(re.findall(r"`(\w+)`", told)) == given >= {"AWS_SESSION_TOKEN", "AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"}, name
+
+
+def test_no_proxy_stands_between_a_container_and_those_beside_it() -> None:
+    """Docker names one in every container where its settings have one: Prefect's was never healthy, and the scheduler never started."""
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"127.0.0.1:{server.server_port}"
+        environment = {**os.environ, "PREFECT_API_URL": f"http://{here}/api", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+        for name, service in services.items():
+            check = re.sub(r"127\.0\.0\.1:\d+", here, service["healthcheck"]["test"][3])
+            done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{name}: {done.stderr}"
+        server.shutdown()
+    asked = urlsplit(services["schedule"]["environment"]["PREFECT_API_URL"]).hostname
+    for variable in ("no_proxy", "NO_PROXY"):
+        assert asked in services["schedule"]["environment"][variable].partition("$")[0].split(",")
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path in ("/healthz", "/api/health") else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def test_the_parser_used_here_refuses_what_does_not_exist() -> None:

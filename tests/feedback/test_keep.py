@@ -59,6 +59,23 @@ def test_a_file_that_was_damaged_on_the_disk_is_whole_again_once_it_is_sent_agai
         assert path.read_bytes() == CONTENT
 
 
+def test_what_was_kept_on_the_disk_before_there_was_a_bucket_is_kept_all_the_same(tmp_path: Path, endpoint: str) -> None:
+    """It was told to be gone: jobs that waited were not read, and whoever sent the media again left what the disk had damaged as it was."""
+    (tmp_path / "sent").write_bytes(CONTENT)
+    MediaStore(tmp_path, write_settings(tmp_path)).put(tmp_path / "sent", SHA256)
+    store = MediaStore(tmp_path, write_settings(tmp_path, media_url=f"s3://media/{tmp_path.name}", s3_endpoint_url=endpoint))
+    assert store.has(SHA256)
+    with store.local(SHA256) as path:
+        assert path.read_bytes() == CONTENT
+        path.chmod(0o600)
+        path.write_bytes(CONTENT[::-1])
+    store.put(tmp_path / "sent", SHA256)
+    with store.local(SHA256) as path:
+        assert path.read_bytes() == CONTENT
+    store.delete(SHA256)
+    assert not store.has(SHA256) and not store.lies(SHA256)
+
+
 def test_a_name_that_is_no_hash_never_reaches_the_store(store: MediaStore) -> None:
     for name in ("../../etc/passwd", "a" * 63, "A" * 64, "", "g" * 64):
         for ask in (store.has, store.delete, store.derived):

@@ -111,6 +111,43 @@ def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls
     assert "Why:  " in said and "Next: " in said and "Traceback" not in said, said
 
 
+RELAY = """
+import asyncio, sys
+async def pump(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def relay(reader, writer):
+    further = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]))
+    await asyncio.gather(pump(reader, further[1]), pump(further[0], writer))
+async def main():
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.usefixtures("one_server")
+def test_a_schedule_whose_named_server_goes_away_ends_and_names_it(tmp_path: Path):
+    """It was called a mistake in Vigil. What goes away is what stands before the server, which others use."""
+    open_workspace(tmp_path / "w", "demo")
+    (port,) = re.findall(r":(\d+)/", os.environ["PREFECT_API_URL"])
+    words = [sys.executable, "-m", "vigil", "schedule", "-w", str(tmp_path / "w")]
+    with subprocess.Popen([sys.executable, "-c", RELAY, port], stdout=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout is not None
+        address = f"http://127.0.0.1:{int(relay.stdout.readline())}/api"
+        environment = {**os.environ, "PREFECT_API_URL": address, "PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            _wait_until_served(process.stdout.readline())
+            relay.kill()
+            _, said = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Prefect's server did not answer" in said and f"Why:  {address}" in said and "PREFECT_API_URL" in said, said
+    assert "mistake in Vigil" not in said, said
+
+
 def test_it_asks_every_hour_at_the_minute_of_the_slot():
     assert cron_line(ScheduleSettings(weekday="monday", hour=3, minute=5)) == "5 * * * *"
 

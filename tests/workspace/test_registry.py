@@ -7,17 +7,21 @@ import sqlite3
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.pool import NullPool
 
+from feedback.database import Database, schema_behind
 from flows import publish
 from flows.health import examine
 from flows.leftovers import left_behind
 from tests.feedback import databases
+from tests.feedback.world import write_settings
 from tests.workspace.worlds import make_model, start_python, verdict_for, wait_until
 from vigil.deciding import roll_back
 from vigil.measuring import promoted_models
 from workspace import registry
 from workspace.cycle import Cycle
-from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError, without_passwords
+from workspace.errors import ModelFileError, RegistryUnavailable, SettingsError, WorkspaceError, shown_address, without_passwords
 from workspace.files import write_json
 from workspace.journal import Journal
 from workspace.lease import lease
@@ -58,6 +62,12 @@ def world(template, tmp_path):
     root.mkdir()
     shutil.copy(template, root / "mlflow.db")
     return root, make_settings()
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The address of one PostgreSQL for all tests here, each under names of its own: MLflow's tables take seconds."""
+    return databases.fresh_postgres()
 
 
 def add_model(root, cycle, base="", promoted=True):
@@ -380,12 +390,42 @@ def test_a_registry_that_cannot_be_used_is_one_clear_error(tmp_path, action):
         ACTIONS[action](tmp_path, make_settings())
 
 
-def test_a_postgresql_is_a_registry_by_its_plain_address(tmp_path):
+def test_a_postgresql_is_a_registry_by_its_plain_address(tmp_path, postgres):
     """MLflow took `postgresql://` for another driver than the one that is here."""
-    settings = make_settings(tracking_uri=databases.fresh_postgres())
+    settings = make_settings(tracking_uri=postgres, model_name="plain", experiment="plain")
     sha256 = add_model(tmp_path, ONE)
     assert registry.rebuild_aliases(tmp_path, settings)["champion"] == "1"
     assert registry.read_alias(tmp_path, settings).model_sha256 == sha256
+    add_model(tmp_path / "other", TWO)
+    with pytest.raises(SettingsError, match="another workspace") as refused:
+        registry.prepare(tmp_path / "other", make_settings(tracking_uri=postgres.replace(":@", ":Geh/e1m@"), model_name="plain", experiment="plain"))
+    assert "postgres:***@" in str(refused.value) and "e1m" not in str(refused.value)
+
+
+def test_the_service_refuses_mlflows_database(tmp_path, postgres):
+    """It told of a newer Vigil, which there is none of."""
+    with registry.open_registry(tmp_path, make_settings(tracking_uri=postgres)):
+        before = tables(postgres)
+    for ask in (Database, schema_behind):
+        with pytest.raises(WorkspaceError, match="it is MLflow's") as refused:
+            ask(tmp_path, write_settings(tmp_path, postgres))
+        assert "Nothing was changed" in refused.value.what and "createdb" in refused.value.next_step
+    assert "experiments" in before and tables(postgres) == before
+
+
+def test_mlflow_is_not_let_into_the_services_database(tmp_path):
+    """It made five tables there, and then it was told that it does not run."""
+    url = databases.filled_url("postgresql")
+    before = tables(url)
+    with pytest.raises(SettingsError, match="the feedback service's") as refused:
+        registry.prepare(tmp_path, make_settings(tracking_uri=url))
+    assert "Nothing was changed" in refused.value.what and "registry.tracking_uri" in refused.value.next_step
+    assert "detections" in before and tables(url) == before
+
+
+def tables(url):
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    return sorted(inspect(engine).get_table_names())
 
 
 def test_a_dead_postgresql_is_told_by_the_doctor_before_the_first_model_too(tmp_path):
@@ -503,6 +543,31 @@ def test_a_copy_writes_below_itself_and_a_moved_workspace_goes_on(world, tmp_pat
     assert registry.serving_model(copy, settings) == copy / "models" / ONE and (copy / "models" / ONE / "model.safetensors").is_file(), "from the copy's own"
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+def test_a_moved_workspace_writes_below_itself_whatever_database_it_shares(template, request, tmp_path, kind):
+    """What names people was logged to where the workspace had been, where no erasure looks, and earlier models could not be fetched."""
+    if kind == "sqlite":
+        shutil.copy(template, tmp_path / "shared.db")
+    uri = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else request.getfixturevalue("postgres")
+    root, moved, settings = tmp_path / "before", tmp_path / "after", make_settings(tracking_uri=uri, model_name="moved", experiment="moved")
+    root.mkdir()
+    sha256 = add_model(root, ONE)
+    registry.rebuild_aliases(root, settings)
+    with registry.open_registry(root, settings) as client:  # of somebody else, in the same folder
+        others = client.create_experiment("others", artifact_location=str(root / "mlartifacts"))
+        run = client.create_run(others).info.run_id
+    root.rename(moved)
+    add_model(moved, TWO, base=sha256)
+    registry.rebuild_aliases(moved, settings)
+    assert registry.read_alias(moved, settings).source.startswith(f"{moved}/mlartifacts/") and not root.exists()
+    rollback(moved, ONE, who="ann", why="the older one")
+    registry.rebuild_aliases(moved, settings)
+    shutil.rmtree(moved / "models" / ONE)
+    assert (registry.serving_model(moved, settings) / "model.safetensors").is_file(), "from what was logged before the move"
+    with registry.open_registry(moved, settings) as client:
+        assert client.get_run(run).info.artifact_uri.startswith(f"{root}/mlartifacts/"), "another's stays where it is"
+
+
 def test_a_copy_goes_on_below_itself_with_a_run_that_its_original_began(world, tmp_path):
     root, settings = world
     add_model(root, ONE)
@@ -546,20 +611,37 @@ def test_passwords_and_nothing_else_are_left_out(text, shown):
     assert all(line == shown for line in (WorkspaceError(text, why=text, next_step=text).what, WorkspaceError("", why=text, next_step="").why))
 
 
-def test_no_password_of_an_address_is_shown_or_logged(world):
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://u:Geh/e1m+x=@h:5/db", "postgresql://u:***@h:5/db"),
+        ("postgresql+psycopg://u:Geh e1m@/db?host=/run/a", "postgresql+psycopg://u:***@/db?host=/run/a"),
+        ("postgresql://u:G/h@1m@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:G?h 1m@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u@h/db?sslpassword=Geh e1m&sslmode=require", "postgresql://u@h/db?sslpassword=***&sslmode=require"),
+        *((same, same) for same in ("postgresql://u@h:5/db", "sqlite:////srv/a:b@c.db", "s3://bucket/a:b@c", "http://[::1]:5000/a", "")),
+    ],
+)
+def test_an_address_is_told_without_its_password_whatever_signs_that_has(address, shown):
+    assert shown_address(address) == shown == without_passwords(shown)
+
+
+@pytest.mark.parametrize("password", ["Gehe1m", "Geh/e1m+x=", "Geh e1m"])
+def test_no_password_of_an_address_is_shown_or_logged(world, password):
+    """`openssl rand -base64` makes a `/`, and SQLAlchemy takes it as it stands: the log had such a password, and every viewer of the service was told it."""
     from flows.publish import _log_params
 
     root, settings = world
-    address = "postgresql://mlflow:Gehe1m@127.0.0.1:1/mlflow"
+    address = f"postgresql://mlflow:{password}@127.0.0.1:1/mlflow"
     with pytest.raises(RegistryUnavailable) as told:
         registry.prepare(root, make_settings(tracking_uri=address))
-    assert "mlflow:***@127.0.0.1:1" in str(told.value) and "Gehe1m" not in str(told.value)
+    assert "mlflow:***@127.0.0.1:1" in str(told.value) and "e1m" not in str(told.value)
     experiment = registry.prepare(root, settings)
     with registry.open_registry(root, settings) as client:
         run = client.create_run(experiment).info.run_id
         _log_params(client, run, make_settings(tracking_uri=address))
         logged = client.get_run(run).data.params
-    assert logged["registry.tracking_uri"] == "postgresql://mlflow:***@127.0.0.1:1/mlflow" and not any("Gehe1m" in value for value in logged.values())
+    assert logged["registry.tracking_uri"] == "postgresql://mlflow:***@127.0.0.1:1/mlflow" and not any("e1m" in value for value in logged.values())
 
 
 def test_a_generator_that_is_called_by_an_address_has_its_figures_too(world, tmp_path):
