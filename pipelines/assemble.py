@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
 from workspace.journal import Event, Journal
 from workspace.manifest import composed, read_manifest
-from workspace.naming import Paths
+from workspace.naming import Paths, learning_order, still_said
 from workspace.settings import BudgetSettings, Settings, SplitSettings
-from workspace.state import batch_states, came_from, cycles, promoted
+from workspace.state import batch_states, came_from
 
 __all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
 
@@ -116,27 +115,20 @@ def _people(row: Row) -> set[str]:
 
 
 def _with_dropped(root: Path, events: Sequence[Event], samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
-    """The batches with those that were dropped between them, as they were learned: what these said of their files, and of what was made of what, still
-    tells whom others show, and what was made of a file that went with one is not made of another source's file of that name.
-
-    Of a file that came in again under its name, or another in its place, that one's row counts: whoever brought it may have mended what it says.
-    """
-    rows_here = [row for row in chain.from_iterable(samples.values()) if not is_erased(row)]
-    here = {key for row in rows_here for key in ((row["sample_id"], composed(row["path"])), (row["source"], composed(row["path"])))}
-    dropped: dict[str, Sequence[Row]] = {}
+    """The batches with what is `still_said` by those that were dropped, as they were learned."""
+    every = dict(samples)
     for batch, told in batch_states(events).items():
         folder = root / "data" / "raw" / batch
         if told.state == "dropped" and batch not in samples and (folder / "manifest.parquet").is_file():
-            rows = rows_of(read_manifest(folder)[list(SAID)])
-            dropped[batch] = [row for row in rows if not here & {(row["sample_id"], composed(row["path"])), (row["source"], composed(row["path"]))}]
-    every = {**samples, **dropped}
-    return {batch: every[batch] for batch in learning_order(events, every)}
+            every[batch] = rows_of(read_manifest(folder)[list(SAID)])
+    return still_said(events, every)
 
 
 def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row, str], str]:
     """Call files and source videos as `Paths` says, each content as the batch that brought it first; returns what the source video of a batch's row is called.
 
-    The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that.
+    The row of an answer is named by its hash, and comes from another source: fakes that name the file would not know it by that. Nor would they where a
+    content came in under one path without a label, and is labelled under another.
     """
     paths = Paths(samples)
     first: dict[str, tuple[Row, str]] = {}
@@ -145,32 +137,22 @@ def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row, str],
             if not is_erased(row):  # whose path is what says so
                 first.setdefault(row["sample_id"], ({name: row[name] for name in ("source", "path", "source_video")}, batch))
 
+    def path_of(content: str) -> str:
+        path = first[content][0]["path"]
+        return paths.called(path, content)
+
     def video_of(row: Row, batch: str) -> str:
         before, first_batch = first.get(row["sample_id"], (row, batch))
         said, where = (before, first_batch) if before["source_video"] else (row, batch)
-        return paths.called(row["source_video"], said["source"], where)
+        content = paths.meant(row["source_video"], said["source"], where)
+        return path_of(content) if content else row["source_video"]
 
     for batch, rows in samples.items():
         for row in rows:
             row["source_video"] = video_of(row, batch)
             if not is_erased(row):
-                before, first_batch = first[row["sample_id"]]
-                row["path"] = paths.called(before["path"], before["source"], first_batch)
+                row["path"] = path_of(row["sample_id"])
     return video_of
-
-
-def learning_order(events: Sequence[Event], batches: Iterable[str]) -> list[str]:
-    """These batches in the order in which promoted cycles learned them, then those that none has learned; by name within a cycle.
-
-    Who comes first keeps its side of the split. This order never changes, whatever people decide about a batch and when: by the moment
-    of acceptance, a batch that a person had released stood behind the others in its own cycle and before them in the next.
-    """
-    learned: dict[str, int] = {}
-    ever = promoted(events)
-    for number, known in enumerate(one for one in cycles(events) if one.cycle in ever):
-        for batch in known.judged:
-            learned.setdefault(batch, number)
-    return sorted(batches, key=lambda batch: (learned.get(batch, len(events)), batch))
 
 
 def draw_training(collected: Sequence[Row], forged: Sequence[Row], budget: BudgetSettings, cycle: Cycle) -> list[Row]:

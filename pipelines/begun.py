@@ -38,7 +38,7 @@ class Begun:
         return self._found.get(_named(key))
 
     def put(self, value: Any, *key: str | int) -> None:
-        """Keep plain values, never None. Raises OSError where the disk has no room."""
+        """Keep plain values; None takes back what was kept. Raises OSError where the disk has no room."""
         name = _named(key)
         if self._found.get(name) == value:
             return

@@ -29,7 +29,7 @@ from workspace.errors import DataError, VigilError, in_one_line
 from workspace.files import is_no_room, names_path_in, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
-from workspace.manifest import MANIFEST_COLUMNS, composed, manifests, read_manifest, write_manifest, write_media
+from workspace.manifest import MANIFEST_COLUMNS, ContentChanged, composed, manifests, read_manifest, write_manifest, write_media
 from workspace.objectstore import is_s3
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
@@ -195,7 +195,7 @@ def _ingest_source(
     known.mark_near_duplicates(to_compare, settings.ingest.near_duplicate_bits, settings.faces.workers, progress, unfinished)
     if name:
         counts.conflicts += known.spelled_alike((row for row, _ in rows), name)
-        _write_batch(root, name, source, rows, settings, counts, known.kept, unfinished.batch, progress)
+        _write_batch(root, name, source, rows, settings, counts, known.kept, unfinished, progress)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)
     add_conflicts(root, known.contradicted)
@@ -262,14 +262,14 @@ def _measure_all(
         name = f"{source.name}/{found.name}"
         if found.problem:
             return Taken(found, refused(name, found.problem), stamp)
-        measured = unfinished.get(found.name, stamp.bytes, stamp.stamp)
+        measured = unfinished.get(*_file_of(found, stamp)) if stamp.bytes <= settings.ingest.max_file_bytes else None
         return Taken(found, Measured(*measured) if measured else measure(found.path, name, settings.ingest.max_file_bytes), stamp)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for number, item in enumerate(pool.map(look, todo), start=1):
             done.append(item)
             if item.measured.kind:  # its content was read, and is a picture or a video
-                unfinished.put(list(astuple(item.measured)), item.found.name, item.stamp.bytes, item.stamp.stamp)
+                unfinished.put(list(astuple(item.measured)), *_file_of(item.found, item.stamp))
             if progress:
                 progress(number, len(todo), source.name)
     for item in done:
@@ -285,6 +285,11 @@ def _measure_all(
         for found, now in copies:
             known.compare(sample_id, found, now, counts, settled)
     return fresh
+
+
+def _file_of(found: Found, stamp: Stamp) -> tuple[str, int, str]:
+    """Exactly this file, as an ingest that goes on knows it."""
+    return found.name, stamp.bytes, stamp.stamp
 
 
 def _note_use(uses: dict[str, str], sample_id: str, found: Found) -> None:
@@ -380,11 +385,12 @@ def _write_batch(
     settings: Settings,
     counts: SourceCounts,
     kept_before: set[str],
-    building: Path,
+    unfinished: Begun,
     progress: Progress | None,
 ) -> None:
     import pandas as pd
 
+    building = unfinished.batch
     building.mkdir(parents=True, exist_ok=True)
     for stray in {*building.iterdir()} - {*building.glob("media-*.tar")}:
         stray.unlink()  # of a shard that was being packed, or a manifest of other rows
@@ -392,6 +398,8 @@ def _write_batch(
     try:
         places = write_media(building, kept, settings.ingest.shard_bytes, progress)
     except DataError as problem:  # a file is still being copied into the source
+        for item in (item for row, item in rows if isinstance(problem, ContentChanged) and row["sample_id"] == problem.sample_id):
+            unfinished.put(None, *_file_of(item.found, item.stamp))  # whose time stamp need not tell, where it is written by way of memory
         raise NotNow(problem.what, why=problem.why, next_step=problem.next_step) from problem
     for row, _ in rows:
         if row["sample_id"] in places:

@@ -241,13 +241,15 @@ class Known:
         parallel = len(todo) >= FEWEST_FOR_PROCESSES
         told = iter(ordered_map(_compare, todo, workers, _unlike) if parallel else map(partial(_compare, opened=opened), todo))
         for number, ((row, path), compared, job) in enumerate(zip(rows, ahead, jobs, strict=True), start=len(self.looks)):
-            of_before = kept(row)
-            found = {**of_before, **(next(told) if job else {})}
+            known = kept(row)
+            found = Compared({**known}, {*known})
+            if job:
+                found.add(next(told))
             row["duplicate_of"], row["looks"] = "", ""
-            if compared is None or any(found.values()):
+            if compared is None or any(found.same.values()):
                 row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates(number), bits, opened, found)
-            if begun and found != of_before:
-                begun.put(found, "same", row["sample_id"], bits)
+            if begun and found.by_frames != known.keys():
+                begun.put({name: same for name, same in found.same.items() if name in found.by_frames}, "same", row["sample_id"], bits)
             looks[number] = _look(row, path)
             if progress and todo:
                 progress(number + 1 - len(self.looks), len(rows), "looking for copies")
@@ -315,6 +317,19 @@ class Opened:
 _OPENED = Opened()  # of a process that compares for another, from one file to the next
 
 
+@dataclass(slots=True)
+class Compared:
+    """Which others, by sample id, show the `same` as a new file, and of which of them the frames were compared: elsewhere the words decided."""
+
+    same: dict[str, bool] = field(default_factory=dict)
+    by_frames: set[str] = field(default_factory=set)
+
+    def add(self, more: "Compared") -> None:
+        """Take these in, too."""
+        self.same |= more.same
+        self.by_frames |= more.by_frames
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A new file and the first that it is compared with, the likeliest first: whatever was found of these."""
@@ -337,23 +352,22 @@ def _compared_ahead(new: Look, candidates: Sequence[Look], bits: int, before: Co
     return Comparison(new, tuple(others), bits)
 
 
-def _compare(job: Comparison, opened: Opened = _OPENED) -> dict[str, bool]:
-    """Whether each of the others, by sample id, is the same, up to the first that is; none where the file itself cannot be opened."""
-    found: dict[str, bool] = {}
+def _compare(job: Comparison, opened: Opened = _OPENED) -> Compared:
+    """Whether each of the others is the same, up to the first that is; none where the file itself cannot be opened."""
+    found = Compared()
     try:
         mine = opened.of(job.new)
     except (MediaError, *ODD):
-        return {}
+        return found
     for look in job.others:
-        found[look.sample_id] = _same(mine, job.new, look, job.bits, opened)
-        if found[look.sample_id]:
+        if _same(mine, job.new, look, job.bits, opened, found):
             break
     return found
 
 
-def _unlike(job: Comparison) -> dict[str, bool]:
+def _unlike(job: Comparison) -> Compared:
     """Of a file whose comparison ended its process: like none."""
-    return {look.sample_id: False for look in job.others}
+    return Compared({look.sample_id: False for look in job.others})
 
 
 def _is_compared(new: Look, look: Look, alike: bool) -> bool:
@@ -363,10 +377,10 @@ def _is_compared(new: Look, look: Look, alike: bool) -> bool:
     return not (one_video and (new.claims[0] == "image" or not alike))  # frames of one video are alike without being copies
 
 
-def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened, told: dict[str, bool]) -> tuple[str, str]:
+def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened, told: Compared) -> tuple[str, str]:
     """`duplicate_of` and `looks` of a new sample: what it is a copy of, and every group of lookalikes that it belongs to.
 
-    `told`: what is known already of which candidates are the same, by sample id; the others' frames are compared here, and added.
+    `told`: what is known already of which candidates are the same; the others' frames are compared here, and added.
     """
     original, groups, compared = "", set[str](), 0
     mine: Recording | None = None
@@ -377,23 +391,27 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened,
         if compared == MOST_COMPARED:
             break
         compared += 1
-        same = told.get(look.sample_id)
+        same = told.same.get(look.sample_id)
         if same is None:
             try:
                 mine = mine or opened.of(new)
             except (MediaError, *ODD):
                 break
-            same = told[look.sample_id] = _same(mine, new, look, bits, opened)
+            same = _same(mine, new, look, bits, opened, told)
         if same:
             groups |= look.groups
             original = original or (look.original if alike else "")
     return original, " ".join(sorted(groups))
 
 
-def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened) -> bool:
+def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened, found: Compared) -> bool:
+    """Whether the other shows the same; added to what was `found`."""
     shared = shared_words(new.words, look.words, bits)
     ways = tuple(way for way, words in zip((False, True), shared, strict=True) if 2 * words >= max(shared))  # faces are half like their mirror images
     try:
-        return likeness(mine, opened.of(look), ways).same
+        same = likeness(mine, opened.of(look), ways).same
+        found.by_frames.add(look.sample_id)
     except (VigilError, *ODD):  # as where its media were not pulled: the words alone decide, a leak costs more than a clip
-        return 2 * max(shared) >= min(len(look.words), len(new.words))
+        same = 2 * max(shared) >= min(len(look.words), len(new.words))
+    found.same[look.sample_id] = same
+    return same

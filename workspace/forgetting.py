@@ -10,7 +10,7 @@ import contextlib
 import json
 import shutil
 import tarfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ from workspace.files import read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
-from workspace.naming import Paths
+from workspace.naming import Paths, still_said
 from workspace.objects import FOLDER, LOCK, cache_of, is_own, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
@@ -263,9 +263,10 @@ def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
 
     This comes before the files' own rows are blanked, which know the names.
     """
-    tables: dict[str, list[dict[str, Any]]] = {}
+    tables: dict[str, Sequence[Mapping[str, Any]]] = {}
     for folder in (manifest.parent for manifest in manifests(root)):
         tables[folder.name] = [dict(zip(NAMING, row, strict=True)) for row in read_manifest(folder)[list(NAMING)].itertuples(index=False)]
+    tables = still_said(Journal(root).events(), tables)
     paths = Paths(tables)
     staying: set[tuple[str, str]] = set()  # contents under a path
     leaving: set[tuple[str, str]] = set()

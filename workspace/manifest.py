@@ -41,6 +41,14 @@ BLOCK_BYTES = 512
 RECORD_BYTES = 20 * BLOCK_BYTES
 
 
+class ContentChanged(DataError):
+    """A file has another content than it was hashed with, as where it is still being copied. `sample_id` is the hash."""
+
+    def __init__(self, sample_id: str, what: str, why: str = "", next_step: str = "") -> None:
+        super().__init__(what, why=why, next_step=next_step)
+        self.sample_id = sample_id
+
+
 def composed(text: str) -> str:
     """The form in which names of people and of videos are kept and compared (NFC): an accent may be typed as one character or as two."""
     return unicodedata.normalize("NFC", text)
@@ -251,8 +259,8 @@ def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int
         digest.update(chunk)
         copied += len(chunk)
     if copied != member.size or digest.hexdigest() != sample_id:
-        raise DataError(
-            f"{path} changed while it was taken in.", why="its content is no longer what was hashed", next_step="Ingest again once the file is complete."
+        raise ContentChanged(
+            sample_id, f"{path} changed while it was taken in.", why="its content is no longer what was hashed", next_step="Ingest again once the file is complete."
         )
     handle.write(b"\0" * (-copied % BLOCK_BYTES))
     return offset, copied

@@ -1,36 +1,91 @@
 """Whose file a path means. Many sources number their files alike, and a folder that is filled anew each week has a real/0001.mp4 in every batch."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from workspace.for_review import is_erased
+from workspace.journal import Event
 from workspace.manifest import composed
+from workspace.state import batch_states, cycles, promoted
+
+Row = Mapping[str, Any]
+Kind = TypeVar("Kind", bound=Row)
 
 
 class Paths:
-    """The files of all batches by their paths. What names one, as a fake its source video, means that of its own batch, else the first of its own source,
-    else the first of all."""
+    """The files of all batches by their paths. What names one, as a fake its source video, means that of its own batch, else the last before it of its own
+    source, else the first before it of all, else the first that came after it: no later batch gives a name that meant something another meaning."""
 
-    def __init__(self, batches: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+    def __init__(self, batches: Mapping[str, Iterable[Row]]) -> None:
         """`batches` in the order in which they were learned. Of each row its source, path and sample id count."""
+        self._turn = {batch: number for number, batch in enumerate(batches)}
         self._having: dict[str, dict[tuple[str, str], str]] = {}
         for batch, rows in batches.items():
             for row in rows:
                 if not is_erased(row):  # whose path is what says so
                     self._having.setdefault(composed(row["path"]), {})[row["source"], batch] = row["sample_id"]
+        self._called: dict[str, dict[str, str]] = {}  # by path and content
 
     def meant(self, name: str, source: str, batch: str) -> str:
         """The content, by sample id, that a path means to a file of this source and batch; '' where no file has that path."""
         having = self._having.get(composed(name), {})
-        whose = next((key for key in ((source, batch), *having) if key in having and key[0] == source), next(iter(having), None))
-        return having[whose] if whose else ""
+        if (source, batch) in having or len(having) < 2:
+            return having.get((source, batch)) or next(iter(having.values()), "")
+        turn = self._turn.get(batch, len(self._turn))
+        before = [key for key in having if self._turn[key[1]] < turn]
+        mine = [key for key in before if key[0] == source]
+        return having[mine[-1] if mine else before[0] if before else next(iter(having))]
 
-    def called(self, name: str, source: str, batch: str) -> str:
-        """What a path is called, so that no two contents are called the same: as it stands where one content alone has it."""
-        having = self._having.get(composed(name), {})
-        if len({*having.values()}) < 2:
-            return name
-        content = self.meant(name, source, batch)
-        first_source, first_batch = next(key for key, one in having.items() if one == content)
-        alone = all(one == content for (other, _), one in having.items() if other == first_source)
-        return f"{first_source}: {name}" if alone else f"{first_source}, {first_batch}: {name}"
+    def called(self, name: str, content: str) -> str:
+        """What the path of a content is called, so that no two contents are called the same: as it stands where that one alone has it."""
+        path = composed(name)
+        if path not in self._called:
+            self._called[path] = self._told_apart(self._having.get(path, {}), name)
+        return self._called[path].get(content, name)
+
+    @staticmethod
+    def _told_apart(having: Mapping[tuple[str, str], str], name: str) -> dict[str, str]:
+        first: dict[str, tuple[str, str]] = {}
+        of_source: dict[str, set[str]] = {}
+        for key, content in having.items():
+            first.setdefault(content, key)
+            of_source.setdefault(key[0], set()).add(content)
+        if len(first) < 2:
+            return {}
+        alone = {content for content, (source, _) in first.items() if len(of_source[source]) == 1}
+        return {content: f"{source}: {name}" if content in alone else f"{source}, {batch}: {name}" for content, (source, batch) in first.items()}
+
+
+def learning_order(events: Sequence[Event], batches: Iterable[str]) -> list[str]:
+    """These batches in the order in which promoted cycles learned them, then those that none has learned; by name within a cycle.
+
+    Who comes first keeps its side of the split. This order never changes, whatever people decide about a batch and when: by the moment
+    of acceptance, a batch that a person had released stood behind the others in its own cycle and before them in the next.
+    """
+    learned: dict[str, int] = {}
+    ever = promoted(events)
+    for number, known in enumerate(one for one in cycles(events) if one.cycle in ever):
+        for batch in known.judged:
+            learned.setdefault(batch, number)
+    return sorted(batches, key=lambda batch: (learned.get(batch, len(events)), batch))
+
+
+def still_said(events: Sequence[Event], batches: Mapping[str, Sequence[Kind]]) -> dict[str, Sequence[Kind]]:
+    """The batches as they were learned, with what still counts of dropped ones: what these said of their files, and of what was made of what, tells whom
+    others show, and what was made of a file that went with one is not made of another file of its path.
+
+    Of a file that came in again under its name that one's row counts, and of a batch that was dropped to come in again whatever has its place: whoever
+    brought it may have mended what it says.
+    """
+    states = batch_states(events)
+    dropped = {batch: states[batch] for batch in batches if batch in states and states[batch].state == "dropped"}
+    here = [row for batch, rows in batches.items() if batch not in dropped for row in rows if not is_erased(row)]
+    again = {(row["sample_id"], composed(row["path"])) for row in here}
+    in_place = {(row["source"], composed(row["path"])) for row in here}
+
+    def counts(batch: str, row: Row) -> bool:
+        path = composed(row["path"])
+        return (row["sample_id"], path) not in again and not (dropped[batch].again and (row["source"], path) in in_place)
+
+    ordered = learning_order(events, batches)
+    return {batch: [row for row in batches[batch] if counts(batch, row)] if batch in dropped else batches[batch] for batch in ordered}

@@ -184,6 +184,39 @@ def test_where_the_media_are_not_on_this_machine_the_words_decide(tmp_path: Path
     assert marked == {"real/b.jpg": sha256_file(original), "real/c.jpg": ""}
 
 
+def halves(path: Path, left: int, right: int) -> None:
+    """Two pictures side by side: who shares the left one has many words of it, and is no copy."""
+    blobs = [np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8) for seed in (left, right)]
+    one, picture = (cv2.resize(blob, (320, 320), interpolation=cv2.INTER_CUBIC) for blob in blobs)
+    picture[:, :200] = one[:, :200]
+    path.parent.mkdir(parents=True)
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+def test_what_the_words_alone_decided_is_asked_of_the_frames_once_they_are_there(tmp_path: Path) -> None:
+    """An ingest that was stopped for the media of an earlier batch went on with what it had taken for a copy without them."""
+    halves(tmp_path / "one" / "real" / "a.jpg", 11, 111)
+    halves(tmp_path / "two" / "real" / "b.jpg", 11, 211)
+
+    def stop(number: int, total: int, told: str = "") -> None:
+        if told == "packing":
+            raise KeyboardInterrupt
+
+    copies = {}
+    for stopped in (False, True):
+        root = tmp_path / f"workspace-{stopped}"
+        ingest(root, SETTINGS, [source(tmp_path / "one", "one")], batch="w1")
+        (shard,) = (root / "data" / "raw" / "w1").glob("media-*.tar")
+        away = shard.rename(tmp_path / "away.tar")
+        if stopped:
+            with pytest.raises(KeyboardInterrupt):
+                ingest(root, SETTINGS, [source(tmp_path / "two", "two")], batch="w2", progress=stop)
+            away.rename(shard)
+        ingest(root, SETTINGS, [source(tmp_path / "two", "two")], batch="w2")
+        copies[stopped] = bool(read_manifest(root / "data" / "raw" / "w2")["duplicate_of"][0])
+    assert copies == {False: True, True: False}
+
+
 def test_consent_travels_and_a_manifest_from_before_it_is_read(tmp_path: Path) -> None:
     photo(tmp_path / "m" / "a.jpg", 1)
     (tmp_path / "m" / "labels.csv").write_text('path,label,licence,consent\na.jpg,real,CC BY 4.0,"signed 2026-03-01, research only"\n')

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -20,10 +21,12 @@ import pipelines.fingerprint as fingerprint
 import pipelines.ingest
 import pipelines.known
 import workspace.manifest
+from pipelines.fingerprint import TOO_BIG
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
 from pipelines.known import Known, spelling
 from pipelines.layouts.found import EMPTY, NOT_MEDIA
+from pipelines.seen import stamp_of
 from tests.feedback.buckets import s3_server
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.trees import celebdf
@@ -858,6 +861,33 @@ def test_what_a_stopped_ingest_found_counts_for_the_same_file_in_the_same_place_
     ingest(root, settings, [source(moved)], batch="w1")
     ingest(tmp_path / "whole", settings, [source(moved)], batch="w1")
     assert bytes_below(root / "data" / "raw") == bytes_below(tmp_path / "whole" / "data" / "raw")
+
+
+def test_a_file_that_changes_without_a_new_time_stamp_holds_its_source_up_once(root: Path, settings: Settings, media: Path) -> None:
+    """Written by way of memory, as a download is: what was found of it before its last piece came stood for ever."""
+    last = sorted(media.rglob("*.jpg"))[-1]
+    last.write_bytes(last.read_bytes() + bytes(8))
+    with open(last, "r+b") as handle, mmap.mmap(handle.fileno(), 0) as pages:
+        pages[-1] = 1
+        stamp = stamp_of(last)
+
+        def finish(number: int, total: int, told: str = "") -> None:
+            if (told, number) == ("press", total):
+                pages[-1] = 2
+
+        report = ingest(root, settings, [source(media)], batch="w1", progress=finish)
+        assert "changed while it was taken in" in report.problems["press"] and stamp_of(last) == stamp
+        assert ingest(root, settings, [source(media)], batch="w1").batches == ["w1"]
+
+
+def test_an_ingest_that_goes_on_keeps_to_a_limit_that_was_lowered_meanwhile(root: Path, settings: Settings, media: Path) -> None:
+    def stop(number: int, total: int, told: str = "") -> None:
+        if told == "packing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(root, settings, [source(media)], progress=stop)
+    assert ingest(root, demo_settings({"ingest": {"max_file_bytes": 1000}}), [source(media)]).by_reason == {TOO_BIG: 5}
 
 
 def test_a_kill_at_any_time_leaves_nothing_half_taken(root: Path, settings: Settings, sample_media: Path) -> None:

@@ -1,5 +1,6 @@
 """Whose file a path means."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,36 +16,48 @@ from workspace.naming import Paths
 files = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["b1", "b2", "b3"]), st.sampled_from(["a", "b"]), st.integers(0, 3))
 
 
-def of(*found: tuple[str, str, str, int]) -> Paths:
-    batches: dict[str, list[dict[str, str]]] = {}
+def of(*found: tuple[str, str, str, int], batches: Sequence[str] = ()) -> Paths:
+    rows: dict[str, list[dict[str, str]]] = {batch: [] for batch in batches}
     for source, batch, path, content in found:
-        batches.setdefault(batch, []).append({"source": source, "path": path, "sample_id": f"{content:064}", "use": "train"})
-    return Paths(batches)
+        rows.setdefault(batch, []).append({"source": source, "path": path, "sample_id": f"{content:064}", "use": "train"})
+    return Paths(rows)
+
+
+def called(paths: Paths, path: str, source: str, batch: str) -> str:
+    return paths.called(path, paths.meant(path, source, batch))
 
 
 @given(st.lists(files, max_size=8, unique_by=lambda one: one[:3]))
 def test_each_file_is_meant_by_its_own_batch_and_no_two_contents_are_called_the_same(found: list[tuple[str, str, str, int]]) -> None:
-    paths, called = of(*found), {}
+    paths, names = of(*found), {}
     for source, batch, path, content in found:
         assert paths.meant(path, source, batch) == f"{content:064}"
-        called.setdefault(paths.called(path, source, batch), set()).add((path, content))
-    assert all(len(meant) == 1 for meant in called.values()), called
-    names = {meant: {name for name, those in called.items() if meant in those} for those in called.values() for meant in those}
-    assert all(len(those) == 1 for those in names.values()), "one content under one path has one name, whoever asks"
+        names.setdefault(called(paths, path, source, batch), set()).add((path, content))
+    assert all(len(meant) == 1 for meant in names.values()), names
+    assert len({meant for those in names.values() for meant in those}) == len(names), "one content under one path has one name, whoever asks"
 
 
-def test_what_names_a_file_means_that_of_its_batch_else_of_its_source_else_the_first() -> None:
+@given(st.lists(files, max_size=8, unique_by=lambda one: one[:3]), st.sampled_from(["one", "two", "three"]), st.sampled_from(["b1", "b2"]))
+def test_a_batch_that_comes_later_changes_nothing_that_a_name_meant(found: list[tuple[str, str, str, int]], source: str, batch: str) -> None:
+    """Fakes that named a file of the studio were taken for made of another's once their own source had a file of that path."""
+    found = sorted(found, key=lambda one: one[1])
+    for path in ("a", "b"):
+        before = of(*(one for one in found if one[1] < "b3"), batches=("b1", "b2")).meant(path, source, batch)
+        assert not before or of(*found, batches=("b1", "b2", "b3")).meant(path, source, batch) == before
+
+
+def test_what_names_a_file_means_that_of_its_batch_else_the_last_of_its_source_else_the_first() -> None:
     paths = of(("one", "b1", "a", 1), ("two", "b2", "a", 2), ("two", "b3", "a", 3))
-    assert [paths.called("a", *who) for who in (("one", "b1"), ("one", "b9"), ("three", "b2"))] == ["one: a"] * 3
-    assert [paths.called("a", "two", batch) for batch in ("b2", "b3", "b9")] == ["two, b2: a", "two, b3: a", "two, b2: a"]
-    assert paths.called("nowhere", "one", "b1") == "nowhere" and paths.meant("nowhere", "one", "b1") == ""
-    assert of(("one", "b1", "a", 1), ("one", "b2", "a", 1), ("two", "b3", "a", 1)).called("a", "two", "b3") == "a", "one content has no need of another name"
+    assert [called(paths, "a", *who) for who in (("one", "b1"), ("one", "b9"), ("three", "b2"), ("three", "b1"))] == ["one: a"] * 4
+    assert [called(paths, "a", "two", batch) for batch in ("b1", "b2", "b3", "b9")] == ["one: a", "two, b2: a", "two, b3: a", "two, b3: a"]
+    assert called(paths, "nowhere", "one", "b1") == "nowhere" and paths.meant("nowhere", "one", "b1") == ""
+    assert called(of(("one", "b1", "a", 1), ("one", "b2", "a", 1), ("two", "b3", "a", 1)), "a", "two", "b3") == "a", "one content has no need of another name"
 
 
 def test_what_was_erased_in_two_sources_is_called_erased() -> None:
     gone = erased_path("1" * 64)
     row = {"path": gone, "sample_id": "1" * 64, "use": "never"}
-    assert Paths({"b1": [{**row, "source": "one"}], "b2": [{**row, "source": "two"}]}).called(gone, "two", "b2") == gone
+    assert called(Paths({"b1": [{**row, "source": "one"}], "b2": [{**row, "source": "two"}]}), gone, "two", "b2") == gone
 
 
 def test_an_erasure_reaches_the_names_of_what_was_made_of_the_file_and_of_no_other_of_its_path(tmp_path: Path) -> None:
