@@ -9,8 +9,9 @@ drawn: people only where somebody says who they are. The threshold is the one th
 import csv
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -75,7 +76,7 @@ def measure(
     """Score the labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
 
     Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way, and not at all where
-    `journal`, to which each is added as it is scored, has what these very models said of it as it is.
+    `journal`, to which each is added as it is scored, or the journal of another evaluation beside it has what these very models said of it as it is.
     """
     for out in outs:
         out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
@@ -157,10 +158,12 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
     """Of each file a row a model. Ctrl-C waits for the files at work, and they are noted as the others."""
     from model.inference import score_file_with
 
-    known = {(row["by"], row["path"], row["stamp"]): row["said"] for row in (rows_of(journal) if journal else [])}
     asked = [_asked(engine, mode) for engine in engines]
     named = dict(zip(asked, engines, strict=True))
+    known = {(row["by"], row["path"], row["stamp"]): row["said"] for row in _noted(journal) if row["by"] in named}
     noting = Lock()
+    if before := len({path for _, path, _ in known} & {str(found.path.absolute()) for found in files}):
+        print(f"Going on with what was scored before: {before} of {len(files)} files. Those that have changed since are scored again.", file=sys.stderr)
 
     def one(found: Found) -> list[dict[str, Any]]:
         about = {"file": found.name} | {name: getattr(found, name) for name in ABOUT}
@@ -190,6 +193,13 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
             print(ENDING, file=sys.stderr)
             raise
     return rows
+
+
+def _noted(journal: Path | None) -> Iterator[dict[str, Any]]:
+    """What evaluations into this folder scored whose figures are not there yet. One that ends meanwhile has no more use for its own."""
+    for path in sorted(journal.parent.glob("scored*.jsonl")) if journal else ():
+        with suppress(FileNotFoundError):
+            yield from rows_of(path)
 
 
 def _asked(engine: "Engine", mode: str | None) -> str:

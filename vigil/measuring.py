@@ -9,7 +9,7 @@ from pipelines.layouts.found import as_text
 from vigil.scoring import choose_model, model_folder, note_mode, refuse_unknown_mode
 from vigil.taking_in import named_sources
 from workspace.errors import DataError, WorkspaceError
-from workspace.files import write_json
+from workspace.files import sha256_bytes, write_json
 
 if TYPE_CHECKING:
     from model.inference import Engine
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
-JOURNAL = "scored.jsonl"  # in the folder of the figures, until they are there
 KEPT = ("drawn", "learned", "learned_unknown", "not_measured")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
 LEFT_OUT = {
@@ -47,7 +46,7 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     note_mode(engine, mode)
-    journal = _journal(out)
+    journal = _journal(out, [source], workspace, model, mode)
     (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal)
     journal.unlink(missing_ok=True)
     return report | {"mark": mark, "out": as_text(str(out))}
@@ -69,7 +68,7 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
         print(_left_out(away), file=sys.stderr)
     folders = [*past, *map(model_folder, models)] or [choose_model(workspace, None)[0]]
     sets = [read_labelled(source) for source in sources]  # all, before the hours that the first one takes
-    rows, seen, journal = [], Counter[str](), _journal(out)
+    rows, seen, journal = [], Counter[str](), _journal(out, sources, workspace, models, mode, history)
     for first in range(0, len(folders), AT_ONCE):
         some = folders[first : first + AT_ONCE]
         engines, names = [Engine(folder) for folder in some], []
@@ -94,12 +93,9 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     return found
 
 
-def _journal(out: Path) -> Path:
-    """Where the files that were scored stand until all are; says so where an evaluation that was broken off left some."""
-    journal = out / JOURNAL
-    if journal.exists():
-        print(f"Going on with what an earlier run scored: {journal} has it. Files that have changed are scored again.", file=sys.stderr)
-    return journal
+def _journal(out: Path, sources: list["SourceSettings"], *asked: object) -> Path:
+    """Where an evaluation keeps the files that it scored until its figures are there: its own, for others write their figures into the same folder."""
+    return out / f"scored-{sha256_bytes(repr([[source.path for source in sources], *asked]).encode())[:12]}.jsonl"
 
 
 def _told(engines: list["Engine"]) -> str:

@@ -315,7 +315,7 @@ def test_an_evaluation_that_was_broken_off_goes_on(
     asked, stop = [], 5
     with pytest.raises(KeyboardInterrupt):
         crossed([folder], tmp_path / "out")
-    journal, done = tmp_path / "out" / "scored.jsonl", [name for name, _ in asked if name != "broken.mp4"]
+    (journal,), done = (tmp_path / "out").glob("scored-*.jsonl"), [name for name, _ in asked if name != "broken.mp4"]
     assert len(journal.read_text().splitlines()) == 2 * len(done) > 0
     with open(journal, "a") as handle:
         handle.write('{"by": "torn')
@@ -329,6 +329,36 @@ def test_an_evaluation_that_was_broken_off_goes_on(
     again = [name for name, models in asked if "first" in models]
     assert len(asked) == len(files) == len(again) + len(done) - 1 and done[0] in again and "broken.mp4" in again, "of the other card all is asked anew"
     assert evaluated(folder, tmp_path / "out")["answered"]["of"] == len(files) and "Going on" not in capsys.readouterr().err
+
+
+def test_an_evaluation_that_was_broken_off_goes_on_whatever_else_was_measured_meanwhile(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_network: dict[str, Any]
+) -> None:
+    """All kept what they had scored in one file of the folder of the figures, which is the same unless it is named, and the first that ended deleted it."""
+    asked: list[str] = []
+
+    def counting(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVerdict]:
+        if len(asked) == stop:
+            raise KeyboardInterrupt
+        asked.extend([path.name] * bool(engines))
+        return say(engines, path, mode)
+
+    monkeypatch.setattr("model.inference.score_file_with", counting)
+    monkeypatch.setattr("pipelines.measure.AT_ONCE", 1)
+    out, stop = tmp_path / "out", 5
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(folder, out)
+    stop, asked = -1, []
+    write(tmp_path / "other", {"real/carl.mp4": 0.2, "fake/gan/carl.mp4": 0.7})
+    evaluated(tmp_path / "other", out)
+    crossed([folder], out, models=("second",))
+    assert len(asked) == 2 + 8 and "Going on" not in capsys.readouterr().err, "nothing that the first run scored is of these"
+    asked = []
+    crossed([folder, tmp_path / "other"], out, models=("first",))
+    assert len(asked) == 3 + 2 and "Going on with what was scored before: 5 of 8 files" in capsys.readouterr().err
+    asked = []
+    assert evaluated(folder, out)["answered"]["n"] == 8 and len(asked) == 3
+    assert not list(out.glob("scored*")), "once its figures are there it is deleted"
 
 
 def test_ctrl_c_keeps_the_files_that_it_waits_for_and_says_that_it_waits(
