@@ -72,16 +72,18 @@ def measure(
     mode: str | None = None,
     tell: "Tell | None" = None,
     journal: Path | None = None,
+    mark: str = "",
 ) -> list[dict[str, Any]]:
     """Score the labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
 
-    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way, and not at all where
-    `journal`, to which each is added as it is scored, or the journal of another evaluation beside it has what these very models said of it as it is.
+    Returns what each evaluation.json holds, `mark` among it: what people must know of who chose the models. A file is decoded once for all
+    models that look at faces the same way, and not at all where `journal`, to which each is added as it is scored, or the journal of another
+    evaluation beside it has what these very models said of it as it is.
     """
     for out in outs:
         out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
     scored = _scored(engines, labelled.files, mode, tell, journal)
-    return [_write(engine, [row[number] for row in scored], labelled, outs[number], mode) for number, engine in enumerate(engines)]
+    return [_write(engine, [row[number] for row in scored], labelled, outs[number], mode, mark) for number, engine in enumerate(engines)]
 
 
 def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
@@ -105,7 +107,7 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out: Path, mode: str | None) -> dict[str, Any]:
+def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out: Path, mode: str | None, mark: str) -> dict[str, Any]:
     """One model's predictions.csv and evaluation.json."""
     unknown = [_why_unknown(row, engine.card, mode) for row in rows]
     rows = [{**row, "learned": None if why else row["learned"]} for row, why in zip(rows, unknown, strict=True)]
@@ -117,6 +119,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out
     report = {
         "source": as_text(labelled.source.path),
         "model": engine.model_id,
+        "mark": mark,
         "threshold": engine.card.threshold,
         "mode": mode or engine.card.faces.mode,
         **figures(rows, engine.card.threshold),

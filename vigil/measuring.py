@@ -47,9 +47,9 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     engine = Engine(folder)
     note_mode(engine, mode)
     journal = _journal(out, [source], workspace, model, mode)
-    (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal)
+    (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal, mark)
     journal.unlink(missing_ok=True)
-    return report | {"mark": mark, "out": as_text(str(out))}
+    return report | {"out": as_text(str(out))}
 
 
 def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
@@ -66,7 +66,10 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     past, away = promoted_models(workspace) if history else ([], [])
     if away:
         print(_left_out(away), file=sys.stderr)
-    folders = [*past, *map(model_folder, models)] or [choose_model(workspace, None)[0]]
+    folders, mark = [*past, *map(model_folder, models)], ""
+    if not folders:
+        chosen, mark = choose_model(workspace, None)
+        folders = [chosen]
     sets = [read_labelled(source) for source in sources]  # all, before the hours that the first one takes
     rows, seen, journal = [], Counter[str](), _journal(out, sources, workspace, models, mode, history)
     for first in range(0, len(folders), AT_ONCE):
@@ -80,12 +83,12 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
         for number, labelled in enumerate(sets, start=1):
             source = labelled.source
             outs = [out / name / f"{number}-{source.name}" for name in names]
-            reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
+            reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal, mark)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
                 mine.append({"source": report["source"], **report["answered"], **kept})
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
-            about = {"model": name, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
+            about = {"model": name, "mark": mark, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
             rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
     found = {"sources": [as_text(source.path) for source in sources], "models": rows, "not_here": away, "out": as_text(str(out))}
     write_json(out / "cross.json", found)
@@ -143,9 +146,16 @@ def render_cross(found: dict[str, Any]) -> str:
         {"model": row["model"], "cycle": row["cycle"]} | {name: _cell(cell["auc"]) for name, cell in zip(names, row["cells"], strict=True)}
         for row in found["models"]
     ]
+    marked = [f"  {row['model']} is {_told_mark(row['mark'])}" for row in found["models"] if row["mark"]]
     learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
     drawn = [max((row["cells"][place]["drawn"] for row in found["models"]), key=_weakness) for place in range(len(names))]
-    lines = [render_table(rows), f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.", *_said_of_cells(found["models"], names), *learned]
+    lines = [
+        render_table(rows),
+        f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.",
+        *marked,
+        *_said_of_cells(found["models"], names),
+        *learned,
+    ]
     for place, name in enumerate(names):
         lines += [f"  left out of {name}: {words}" for words in _not_measured(found["models"][0]["cells"][place])]
     lines += [f"  {_left_out(found['not_here'])}"] if found["not_here"] else []
@@ -206,7 +216,7 @@ def render(report: dict[str, Any]) -> str:
     lines = [
         render_table(rows),
         f"{answered['n']} of {answered['of']} files got a verdict; figures at threshold {report['threshold']:.3f} as shipped; {_drawn(report['drawn'])}."
-        + (f" This model is {'the ' * (report['mark'] == 'starter')}{report['mark']}." if report["mark"] else ""),
+        + (f" This model is {_told_mark(report['mark'])}." if report["mark"] else ""),
     ]
     for label, said_of in report["verdicts"].items():
         lines.append(f"  called, with its band of uncertainty, of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()))
@@ -220,6 +230,10 @@ def render(report: dict[str, Any]) -> str:
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
     lines += [f"  left out: {words}" for words in _not_measured(report)]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
+
+
+def _told_mark(mark: str) -> str:
+    return "the starter" if mark == "starter" else mark
 
 
 def _cell(interval: dict[str, Any] | None) -> str:

@@ -259,6 +259,19 @@ def test_a_matrix_names_the_cells_whose_files_trained_the_model(folder: Path, tm
     assert line.endswith(": first on 1 set (4 of 8)")
 
 
+@pytest.mark.parametrize(("mark", "said"), [("starter", "first is the starter"), ("not promoted", "first is not promoted")])
+def test_that_nobody_promoted_the_model_is_said_of_a_matrix_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, said: str) -> None:
+    """Where there is no champion the starter stood in the table as one of this workspace, under the cycle that its card names."""
+    monkeypatch.setattr("vigil.measuring.choose_model", lambda workspace, named: (Path("first"), mark))
+    found = crossed([folder], tmp_path / "out", models=())
+    assert f"  {said}" in render_cross(found).splitlines() and read_json(tmp_path / "out/cross.json")["models"][0]["mark"] == mark
+    assert read_json(tmp_path / "out/first/1-set/evaluation.json")["mark"] == mark
+    evaluated(folder, tmp_path / "alone")
+    assert read_json(tmp_path / "alone/evaluation.json")["mark"] == mark
+    named = crossed([folder], tmp_path / "named", models=("second",))
+    assert named["models"][0]["mark"] == "" and "second is" not in render_cross(named)
+
+
 def test_two_models_of_the_same_weights_are_two_rows_and_two_folders(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
     """The second card's figures lay over the first one's."""
     no_network["third"] = model("first")
