@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from model.inference import Engine
     from pipelines.scoring import Tell
 
-ABOUT = ("label", "generator", "identity", "source_video", "compression")
+ABOUT = ("label", "use", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 COLUMNS = ("file", *ABOUT, *SAID)
 DRAWN = ("people", "source_videos", "files")  # what the intervals draw: the first that is known of a file
+EVALUATE = "evaluate"  # what a source sets aside for testing; the rest of it is for training
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 ENDING = "\nEnding the files at work, which are kept: long videos take minutes. Ctrl-C again breaks them off: they are scored anew, and no other is."
@@ -46,11 +47,12 @@ ENDING = "\nEnding the files at work, which are kept: long videos take minutes. 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What of a source is measured, and how many of its files are not, by why."""
+    """What of a source is measured, how many of its files are not, by why, and of a published set {title, counts {name: {found, published}}}."""
 
     source: SourceSettings
     files: list[Found]
     not_measured: dict[str, int]
+    published: dict[str, Any]
 
 
 def read_labelled(source: SourceSettings) -> Labelled:
@@ -62,7 +64,8 @@ def read_labelled(source: SourceSettings) -> Labelled:
         why = "every file is there under both labels" if named else "no file has a label real or fake"
         raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
     unlabelled = sum(not found.label and found.use != "never" for found in listing.files)
-    return Labelled(source, files, left_out | {"unlabelled": unlabelled, "never": sum(found.use == "never" for found in listing.files)})
+    left_out |= {"unlabelled": unlabelled, "never": sum(found.use == "never" for found in listing.files), "unlisted": listing.unlisted}
+    return Labelled(source, files, left_out, {"title": listing.card.title, "counts": listing.published} if listing.card else {})
 
 
 def measure(
@@ -95,7 +98,7 @@ def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
         size = sizes.get(found.path, 0)
         same.setdefault(_content(found.path) if size and together[size] > 1 else str(found.path), []).append(found)
     agreed = [equal for equal in same.values() if len({found.label for found in equal}) == 1]
-    kept = [equal[0] for equal in agreed]
+    kept = [replace(equal[0], use=EVALUATE) if any(found.use == EVALUATE for found in equal) else equal[0] for equal in agreed]  # as ingest takes them in
     copies = sum(map(len, agreed)) - len(kept)
     return kept, {"copies": copies, "two_labels": len(files) - len(kept) - copies}
 
@@ -127,6 +130,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out
         "learned": None if any(unknown) and not trained_it else trained_it,
         "learned_unknown": next(filter(None, unknown), ""),
         "not_measured": labelled.not_measured,
+        "published": labelled.published,
     }
     write_json(out / "evaluation.json", report)
     return report
@@ -211,7 +215,9 @@ def _asked(engine: "Engine", mode: str | None) -> str:
 
 
 def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
-    """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, source_video, kind, file and p_fake.
+    """`overall`, `by_use`, `by_kind`, `by_generator` (its fakes against all reals) of rows with file, ABOUT, kind and p_fake.
+
+    `by_use` holds `evaluate` and `train` where the rows are of both, each with how many of its rows have p_fake (`n` and `of`).
 
     Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
     intervals, and a file without a name is of the person in the video that it was made of; `drawn` counts how many files were drawn by each of these, and
@@ -228,12 +234,15 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     drawn = [_drawn(_about(row), shown) for row in table.to_dict("records")]
     by = [name for name, _ in drawn]
     table["cluster"] = [f"{name == 'people'} {cluster}" for name, cluster in drawn]  # a real that its fakes name is one with them
+    for_test, tested = everything["use"] == EVALUATE, table["use"] == EVALUATE
+    uses = {EVALUATE: (tested, for_test), "train": (~tested, ~for_test)} if for_test.any() and not for_test.all() else {}
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
         "drawn": {"over": over} | {name: by.count(name) for name in DRAWN},
         "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},
         "overall": _figures(table, threshold),
+        "by_use": {name: {"n": int(mine.sum()), "of": int(all_of.sum())} | _figures(table[mine], threshold) for name, (mine, all_of) in uses.items()},
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
         "by_generator": {name: _figures(part, threshold) for name, part in rows_by_generator(table).items()},
     }

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
-KEPT = ("drawn", "learned", "learned_unknown", "not_measured")  # of a report, in its cell of the matrix
+KEPT = ("drawn", "learned", "learned_unknown", "not_measured", "published")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
 LEFT_OUT = {
     "copies": "files that are copies of others",
     "two_labels": "files whose content is there as real and as fake",
     "unlabelled": "files without a label: nothing says whether they are real or fake (`--label NAME=fake` says what a folder's name means)",
     "never": "files whose use is never",
+    "unlisted": "photos and videos of the folder that its table does not name",
 }
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
@@ -86,7 +87,8 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
             reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal, mark)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
-                mine.append({"source": report["source"], **report["answered"], **kept})
+                by_use = {use: {name: part.get(name) for name in ("n", "of", "n_real", "n_fake", *COMPARED)} for use, part in report["by_use"].items()}
+                mine.append({"source": report["source"], **report["answered"], **kept, "by_use": by_use})
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
             about = {"model": name, "mark": mark, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
             rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
@@ -142,10 +144,13 @@ def render_cross(found: dict[str, Any]) -> str:
     from vigil.reading import render_table
 
     names = [f"{number} {Path(path).name}" for number, path in enumerate(found["sources"], start=1)]
-    rows = [
-        {"model": row["model"], "cycle": row["cycle"]} | {name: _cell(cell["auc"]) for name, cell in zip(names, row["cells"], strict=True)}
-        for row in found["models"]
-    ]
+    rows = []
+    for row in found["models"]:
+        rows.append({"model": row["model"], "cycle": row["cycle"]})
+        for number, (name, cell) in enumerate(zip(names, row["cells"], strict=True), start=1):
+            rows[-1][name] = _cell(cell["auc"])
+            if cell["by_use"]:
+                rows[-1][f"{number} use evaluate"] = _cell(cell["by_use"]["evaluate"]["auc"])
     marked = [f"  {row['model']} is {_told_mark(row['mark'])}" for row in found["models"] if row["mark"]]
     learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
     drawn = [max((row["cells"][place]["drawn"] for row in found["models"]), key=_weakness) for place in range(len(names))]
@@ -157,6 +162,7 @@ def render_cross(found: dict[str, Any]) -> str:
         *learned,
     ]
     for place, name in enumerate(names):
+        lines += [f"  {name} is {words}" for words in _published(found["models"][0]["cells"][place])]
         lines += [f"  left out of {name}: {words}" for words in _not_measured(found["models"][0]["cells"][place])]
     lines += [f"  {_left_out(found['not_here'])}"] if found["not_here"] else []
     return "\n".join([*lines, f"  {found['out']}/cross.json holds everything."])
@@ -167,6 +173,7 @@ def _said_of_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
     cells = [(f"{row['model']} on {name}", cell) for row in models for name, cell in zip(names, row["cells"], strict=True)]
     fewer = [f"{place} ({cell['n']} of {cell['of']})" for place, cell in cells if cell["n"] < cell["of"]]
     trained = [f"{place} ({'at least ' if cell['learned_unknown'] else ''}{cell['learned']} of {cell['of']})" for place, cell in cells if cell["learned"]]
+    fewer += [f"{place}, use evaluate ({part['n']} of {part['of']})" for place, cell in cells for part in _tested(cell) if part["n"] < part["of"]]
     lines = [f"  not all files got a verdict: {', '.join(fewer)}"] if fewer else []
     lines += [f"  too good, as files trained the model in its last training: {', '.join(trained)}"] if trained else []
     for why in dict.fromkeys(cell["learned_unknown"] for _, cell in cells if cell["learned_unknown"]):
@@ -178,6 +185,18 @@ def _said_of_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
 def _not_measured(report: dict[str, Any]) -> list[str]:
     """How many files of the source have no row, by why."""
     return [f"{report['not_measured'][reason]} {words}" for reason, words in LEFT_OUT.items() if report["not_measured"][reason]]
+
+
+def _tested(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The part that the source sets aside for testing, where it has another one too."""
+    return [report["by_use"]["evaluate"]] if report["by_use"] else []
+
+
+def _published(report: dict[str, Any]) -> list[str]:
+    """What there is of a published set, beside what its authors say."""
+    from pipelines.layouts.card import beside
+
+    return [beside(**report["published"])] if report["published"] else []
 
 
 def _weakness(drawn: dict[str, Any]) -> tuple[bool, bool, int, int]:
@@ -208,7 +227,8 @@ def render(report: dict[str, Any]) -> str:
     """The figures as a table, a line a slice, each with its interval."""
     from vigil.reading import render_table
 
-    parts = {"overall": report["overall"]} | report["by_kind"] | {f"generator {name}": part for name, part in report["by_generator"].items()}
+    parts = {"overall": report["overall"]} | {f"use {name}": part for name, part in report["by_use"].items()} | report["by_kind"]
+    parts |= {f"generator {name}": part for name, part in report["by_generator"].items()}
     rows = [
         {"slice": name, "real": part["n_real"], "fake": part["n_fake"]} | {figure: _cell(part.get(figure)) for figure in SHOWN} for name, part in parts.items()
     ]
@@ -228,7 +248,9 @@ def render(report: dict[str, Any]) -> str:
     if report["learned_unknown"]:
         lines.append(f"  not checked whether {'others' if report['learned'] else 'any'} of these files trained this model: {report['learned_unknown']}")
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
+    lines += [f"  not all of use evaluate got a verdict: {part['n']} of {part['of']} files" for part in _tested(report) if part["n"] < part["of"]]
     lines += [f"  left out: {words}" for words in _not_measured(report)]
+    lines += [f"  {words}" for words in _published(report)]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
 
 
