@@ -217,7 +217,8 @@ def _asked(engine: "Engine", mode: str | None) -> str:
 def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     """`overall`, `by_use`, `by_kind`, `by_generator` (its fakes against all reals) of rows with file, ABOUT, kind and p_fake.
 
-    `by_use` holds `evaluate` and `train` where the rows are of both, each with how many of its rows have p_fake (`n` and `of`).
+    `by_use` holds `evaluate` and `train` where the rows are of both, each with how many of its rows have p_fake (`n` and `of`) and how many are known to
+    have trained the model (`learned`).
 
     Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
     intervals, and a file without a name is of the person in the video that it was made of; `drawn` counts how many files were drawn by each of these, and
@@ -234,18 +235,22 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     drawn = [_drawn(_about(row), shown) for row in table.to_dict("records")]
     by = [name for name, _ in drawn]
     table["cluster"] = [f"{name == 'people'} {cluster}" for name, cluster in drawn]  # a real that its fakes name is one with them
-    for_test, tested = everything["use"] == EVALUATE, table["use"] == EVALUATE
-    uses = {EVALUATE: (tested, for_test), "train": (~tested, ~for_test)} if for_test.any() and not for_test.all() else {}
+    for_test = everything["use"] == EVALUATE
+    uses = {EVALUATE: everything[for_test], "train": everything[~for_test]} if for_test.any() and not for_test.all() else {}
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
         "drawn": {"over": over} | {name: by.count(name) for name in DRAWN},
         "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},
         "overall": _figures(table, threshold),
-        "by_use": {name: {"n": int(mine.sum()), "of": int(all_of.sum())} | _figures(table[mine], threshold) for name, (mine, all_of) in uses.items()},
+        "by_use": {name: _of_part(part) | _figures(table.loc[table.index.isin(part.index)], threshold) for name, part in uses.items()},
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
         "by_generator": {name: _figures(part, threshold) for name, part in rows_by_generator(table).items()},
     }
+
+
+def _of_part(rows: "pd.DataFrame") -> dict[str, int]:
+    return {"n": int(rows["p_fake"].notna().sum()), "of": len(rows), "learned": sum((count or 0) > 0 for count in rows["learned"])}
 
 
 def _about(row: "Mapping[Hashable, Any]") -> dict[str, str]:

@@ -87,7 +87,9 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
             reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal, mark)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
-                by_use = {use: {name: part.get(name) for name in ("n", "of", "n_real", "n_fake", *COMPARED)} for use, part in report["by_use"].items()}
+                by_use = {
+                    use: {name: part.get(name) for name in ("n", "of", "learned", "n_real", "n_fake", *COMPARED)} for use, part in report["by_use"].items()
+                }
                 mine.append({"source": report["source"], **report["answered"], **kept, "by_use": by_use})
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
             about = {"model": name, "mark": mark, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
@@ -242,8 +244,10 @@ def render(report: dict[str, Any]) -> str:
         lines.append(f"  called, with its band of uncertainty, of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()))
     if report["learned"]:
         count = f"{'at least ' if report['learned_unknown'] else ''}{report['learned']}"
+        among = "".join(f", {part['learned']} of use evaluate," for part in _tested(report))
         lines.append(
-            f"  {count} of these files trained this very model in its last training: on them its figures are too good. Leave them out, or name another source."
+            f"  {count} of these files{among} trained this very model in its last training: on them its figures are too good. "
+            "Leave them out, or name another source."
         )
     if report["learned_unknown"]:
         lines.append(f"  not checked whether {'others' if report['learned'] else 'any'} of these files trained this model: {report['learned_unknown']}")

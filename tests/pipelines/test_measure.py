@@ -245,6 +245,7 @@ def test_of_copies_in_both_parts_the_one_for_evaluation_counts(folder: Path, tmp
     (folder / "labels.csv").write_text("\n".join(["path,label,use", *sorted(rows)]))
     report = evaluated(folder, tmp_path / "out")
     assert (report["by_use"]["evaluate"]["n_real"], report["by_use"]["evaluate"]["n_fake"]) == (2, 1) and report["by_use"]["train"]["n"] == 5
+    assert "  4 of these files, 0 of use evaluate, trained this very model" in render(report) and report["by_use"]["train"]["learned"] == 4
 
 
 def test_media_that_a_table_does_not_name_are_counted(folder: Path, tmp_path: Path) -> None:
