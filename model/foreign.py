@@ -106,6 +106,13 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
         raise refusal(f"it has no output {contract.output!r}, but {', '.join(names)}", "Name one of these as `output`.")
     if not np.asarray(contract.std, np.float32).all():
         raise refusal("a colour would be divided by 0", "Give three numbers above 0 as `std`.")
+    if contract.fake == 0 and contract.says in ("logit", "p_fake"):  # it was kept in the card and not heard: every verdict was turned round
+        rule = {"logit": "a logit is above 0", "p_fake": "a probability is near 1"}[contract.says]
+        raise refusal(
+            f"`fake` says which of two classes is fake, and `{contract.says}` is one number: {rule} where it is fake",
+            "Say `says=logits` or `says=probabilities` where it answers two classes; one number that means real is to be exported as "
+            f"{'minus itself' if contract.says == 'logit' else '1 - p'}. Leave `fake` out where it means fake.",
+        )
     output = contract.output or names[0]
     kinds = {one.name: onnx.TensorProto.DataType.Name(one.type.tensor_type.elem_type) for one in proto.graph.output}
     if kinds[output] not in ANSWERS:  # a class, such as classifiers put first: cast to float it would pass for a logit

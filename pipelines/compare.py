@@ -34,12 +34,14 @@ CLIP_3D = "r3d_18"
 NAMES = ("resnext50_32x4d", "resnet50", "efficientnet_b0", "vit_b_16", "swin_t", "xception", "meso4", CLIP_3D, *(f"temporal:{kind}" for kind in TEMPORAL))
 FIGURES = ("auc", "accuracy", "f1", "parameters", "megabytes", "clip_ms", "seconds")
 RUNS = 5
-PLAIN = {
-    "adversarial_steps": 0,
-    "distillation": 0.0,
-    "frozen": 0.0,
-    "distance": "scores",
-}  # of phase 2: what is compared is the network, not the loop around it
+# What is compared is the network, not the loop around it. A 3D network has no map of each frame in which a forgery could be found: none is taught that way.
+PLAIN: dict[str, dict[str, Any]] = {
+    "model": {"weights": ""},
+    "pretrain": {"locate": 0.0, "patience": 1},
+    "train": {
+        "adversarial_steps": 0, "adversarial_eps": 0.0, "adversarial_fraction": 0.0, "distillation": 0.0, "frozen": 0.0, "distance": "scores", "patience": 1
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +92,25 @@ def compare(
     """
     names = list(dict.fromkeys(names))  # the same name twice is no second seed
     _refuse_unknown(names, settings)
-    # a 3D network has no map of each frame in which a forgery could be found, so that none of them is taught that way
-    settings = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"locate": 0.0})})
+    settings = _laid_over(settings, steps, fit_steps)
     with stage_lock(root, "compare", wait_seconds=0.0):  # two would train everything twice, and go on from each other's checkpoints
         sets = read_sets(root, settings)
-        key = sets.key({**recipe_of(settings), "steps": [steps, fit_steps]})
+        key = sets.key(recipe_of(settings))
         path = root / RESULTS
         rows = {(row["name"], row["seed"]): row for row in rows_of(path) if row["key"] == key}
         for seed in seeds:
             for name in names:
                 if (name, seed) not in rows:
-                    rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_diverged(sets, settings, name, steps, fit_steps, seed, tell)
+                    rows[name, seed] = {"name": name, "seed": seed, "key": key} | _one_or_diverged(sets, settings, name, seed, tell)
                     add_row(path, rows[name, seed])
     return [rows[name, seed] for name in names for seed in seeds]
+
+
+def _laid_over(settings: Settings, steps: int, fit_steps: int) -> Settings:
+    """The settings that every network is trained by: this budget, nothing to stop it early, and PLAIN. Other values of these are no other comparison."""
+    budget = {"pretrain": steps, "train": fit_steps}
+    over = {block: values | ({"steps": budget[block], "validate_every": budget[block]} if block in budget else {}) for block, values in PLAIN.items()}
+    return settings.model_copy(update={block: getattr(settings, block).model_copy(update=values) for block, values in over.items()})
 
 
 def _refuse_unknown(names: Sequence[str], settings: Settings) -> None:
@@ -122,30 +130,24 @@ def _refuse_unknown(names: Sequence[str], settings: Settings) -> None:
 
 def _model_settings(model: ModelSettings, name: str) -> ModelSettings:
     kind, _, temporal = name.partition(":")
-    return model.model_copy(update={"weights": ""} | ({"temporal": temporal} if kind == "temporal" else {"backbone": name}))
+    return model.model_copy(update={"temporal": temporal} if kind == "temporal" else {"backbone": name})
 
 
-def _one_or_diverged(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
+def _one_or_diverged(sets: Sets, settings: Settings, name: str, seed: int, tell: Tell) -> dict[str, Any]:
     """What `_one` says; of a network that these rates are too high for, which it diverges with each time, only that it does."""
     try:
-        return _one(sets, settings, name, steps, fit_steps, seed, tell) | {"diverged": None}
+        return _one(sets, settings, name, seed, tell) | {"diverged": None}
     except Diverged as problem:
         return dict.fromkeys(FIGURES) | class_counts(unit_table(sets.validation)) | {"diverged": problem.why}
 
 
-def _one(sets: Sets, settings: Settings, name: str, steps: int, fit_steps: int, seed: int, tell: Tell) -> dict[str, Any]:
+def _one(sets: Sets, settings: Settings, name: str, seed: int, tell: Tell) -> dict[str, Any]:
     """Train one network from scratch, with nothing to stop it early, and measure it."""
     from model.data import ClipDataset
     from model.network import count_parameters
 
     started = time.monotonic()
-    wanted = settings.model_copy(
-        update={
-            "model": _model_settings(settings.model, name),
-            "pretrain": settings.pretrain.model_copy(update={"steps": steps, "validate_every": steps}),
-            "train": settings.train.model_copy(update={"steps": fit_steps, "validate_every": fit_steps, **PLAIN}),
-        }
-    )
+    wanted = settings.model_copy(update={"model": _model_settings(settings.model, name)})
     own = sets.root / CHECKPOINTS / "compare"  # beside those of a cycle that may train meanwhile
     network, resumed = train_anew(sets, wanted, seed, _named(tell, name), three_d=name == CLIP_3D, folder=own)
     seconds = None if resumed else round(time.monotonic() - started)  # of a part only: what went before is not known

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.layouts.card import beside
 from pipelines.layouts.found import TABLE_NAME
 from workspace.errors import DataError, printable
 
@@ -113,8 +114,7 @@ class IngestReport:
         for name, counts in self.sources.items():
             lines.append(f"{name}: {counts.found} files found, {counts.added} new, {counts.known} known, {counts.quarantined} quarantined")
             if counts.card:
-                beside = ", ".join(f"{pair['found']} of {pair['published']} {what}" for what, pair in counts.card["counts"].items())
-                lines.append(f"  {counts.card['title']}{f': {beside}, as published' if beside else ''}; terms: {counts.card['terms']}")
+                lines.append(f"  {beside(counts.card['title'], counts.card['counts'])}; terms: {counts.card['terms']}")
             if counts.added:
                 people = f"{counts.identities} people" + (f", {counts.unknown_identity} files of unknown people" if counts.unknown_identity else "")
                 lines.append(f"  label: {_words(counts.by_label)}; use: {_words(counts.by_use)}; {people}")

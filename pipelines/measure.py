@@ -9,8 +9,9 @@ drawn: people only where somebody says who they are. The threshold is the one th
 import csv
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from model.inference import Engine
     from pipelines.scoring import Tell
 
-ABOUT = ("label", "generator", "identity", "source_video", "compression")
+ABOUT = ("label", "use", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 COLUMNS = ("file", *ABOUT, *SAID)
 DRAWN = ("people", "source_videos", "files")  # what the intervals draw: the first that is known of a file
+EVALUATE = "evaluate"  # what a source sets aside for testing; the rest of it is for training
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
 ENDING = "\nEnding the files at work, which are kept: long videos take minutes. Ctrl-C again breaks them off: they are scored anew, and no other is."
@@ -45,11 +47,12 @@ ENDING = "\nEnding the files at work, which are kept: long videos take minutes. 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What of a source is measured, and how many of its files are not, by why."""
+    """What of a source is measured, how many of its files are not, by why, and of a published set {title, counts {name: {found, published}}}."""
 
     source: SourceSettings
     files: list[Found]
     not_measured: dict[str, int]
+    published: dict[str, Any]
 
 
 def read_labelled(source: SourceSettings) -> Labelled:
@@ -61,7 +64,8 @@ def read_labelled(source: SourceSettings) -> Labelled:
         why = "every file is there under both labels" if named else "no file has a label real or fake"
         raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
     unlabelled = sum(not found.label and found.use != "never" for found in listing.files)
-    return Labelled(source, files, left_out | {"unlabelled": unlabelled, "never": sum(found.use == "never" for found in listing.files)})
+    left_out |= {"unlabelled": unlabelled, "never": sum(found.use == "never" for found in listing.files), "unlisted": listing.unlisted}
+    return Labelled(source, files, left_out, {"title": listing.card.title, "counts": listing.published} if listing.card else {})
 
 
 def measure(
@@ -71,16 +75,18 @@ def measure(
     mode: str | None = None,
     tell: "Tell | None" = None,
     journal: Path | None = None,
+    mark: str = "",
 ) -> list[dict[str, Any]]:
     """Score the labelled files with each model, write its predictions.csv and evaluation.json into its folder of `outs`.
 
-    Returns what each evaluation.json holds. A file is decoded once for all models that look at faces the same way, and not at all where
-    `journal`, to which each is added as it is scored, has what these very models said of it as it is.
+    Returns what each evaluation.json holds, `mark` among it: what people must know of who chose the models. A file is decoded once for all
+    models that look at faces the same way, and not at all where `journal`, to which each is added as it is scored, or the journal of another
+    evaluation beside it has what these very models said of it as it is.
     """
     for out in outs:
         out.mkdir(parents=True, exist_ok=True)  # before the hours of scoring, not after
     scored = _scored(engines, labelled.files, mode, tell, journal)
-    return [_write(engine, [row[number] for row in scored], labelled, outs[number], mode) for number, engine in enumerate(engines)]
+    return [_write(engine, [row[number] for row in scored], labelled, outs[number], mode, mark) for number, engine in enumerate(engines)]
 
 
 def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
@@ -92,7 +98,7 @@ def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
         size = sizes.get(found.path, 0)
         same.setdefault(_content(found.path) if size and together[size] > 1 else str(found.path), []).append(found)
     agreed = [equal for equal in same.values() if len({found.label for found in equal}) == 1]
-    kept = [equal[0] for equal in agreed]
+    kept = [replace(equal[0], use=EVALUATE) if any(found.use == EVALUATE for found in equal) else equal[0] for equal in agreed]  # as ingest takes them in
     copies = sum(map(len, agreed)) - len(kept)
     return kept, {"copies": copies, "two_labels": len(files) - len(kept) - copies}
 
@@ -104,7 +110,7 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out: Path, mode: str | None) -> dict[str, Any]:
+def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out: Path, mode: str | None, mark: str) -> dict[str, Any]:
     """One model's predictions.csv and evaluation.json."""
     unknown = [_why_unknown(row, engine.card, mode) for row in rows]
     rows = [{**row, "learned": None if why else row["learned"]} for row, why in zip(rows, unknown, strict=True)]
@@ -116,6 +122,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out
     report = {
         "source": as_text(labelled.source.path),
         "model": engine.model_id,
+        "mark": mark,
         "threshold": engine.card.threshold,
         "mode": mode or engine.card.faces.mode,
         **figures(rows, engine.card.threshold),
@@ -123,6 +130,7 @@ def _write(engine: "Engine", rows: list[dict[str, Any]], labelled: Labelled, out
         "learned": None if any(unknown) and not trained_it else trained_it,
         "learned_unknown": next(filter(None, unknown), ""),
         "not_measured": labelled.not_measured,
+        "published": labelled.published,
     }
     write_json(out / "evaluation.json", report)
     return report
@@ -157,10 +165,12 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
     """Of each file a row a model. Ctrl-C waits for the files at work, and they are noted as the others."""
     from model.inference import score_file_with
 
-    known = {(row["by"], row["path"], row["stamp"]): row["said"] for row in (rows_of(journal) if journal else [])}
     asked = [_asked(engine, mode) for engine in engines]
     named = dict(zip(asked, engines, strict=True))
+    known = {(row["by"], row["path"], row["stamp"]): row["said"] for row in _noted(journal) if row["by"] in named}
     noting = Lock()
+    if before := len({path for _, path, _ in known} & {str(found.path.absolute()) for found in files}):
+        print(f"Going on with what was scored before: {before} of {len(files)} files. Those that have changed since are scored again.", file=sys.stderr)
 
     def one(found: Found) -> list[dict[str, Any]]:
         about = {"file": found.name} | {name: getattr(found, name) for name in ABOUT}
@@ -192,13 +202,23 @@ def _scored(engines: "Sequence[Engine]", files: list[Found], mode: str | None, t
     return rows
 
 
+def _noted(journal: Path | None) -> Iterator[dict[str, Any]]:
+    """What evaluations into this folder scored whose figures are not there yet. One that ends meanwhile has no more use for its own."""
+    for path in sorted(journal.parent.glob("scored*.jsonl")) if journal else ():
+        with suppress(FileNotFoundError):
+            yield from rows_of(path)
+
+
 def _asked(engine: "Engine", mode: str | None) -> str:
     """A name for who says what of a file: it changes with the model, with all that its card says, with the mode and with the version of Vigil."""
     return sha256_bytes(f"{version('vigil')} {mode} {engine.card!r}".encode())
 
 
 def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
-    """`overall`, `by_kind`, `by_generator` (its fakes against all reals) of rows with label, generator, identity, source_video, kind, file and p_fake.
+    """`overall`, `by_use`, `by_kind`, `by_generator` (its fakes against all reals) of rows with file, ABOUT, kind and p_fake.
+
+    `by_use` holds `evaluate` and `train` where the rows are of both, each with how many of its rows have p_fake (`n` and `of`) and how many are known to
+    have trained the model (`learned`).
 
     Rows without p_fake are left out and counted in `answered`. Videos of one person, or else of one source video, stand and fall together in the
     intervals, and a file without a name is of the person in the video that it was made of; `drawn` counts how many files were drawn by each of these, and
@@ -215,15 +235,22 @@ def figures(rows: Iterable[dict[str, Any]], threshold: float) -> dict[str, Any]:
     drawn = [_drawn(_about(row), shown) for row in table.to_dict("records")]
     by = [name for name, _ in drawn]
     table["cluster"] = [f"{name == 'people'} {cluster}" for name, cluster in drawn]  # a real that its fakes name is one with them
+    for_test = everything["use"] == EVALUATE
+    uses = {EVALUATE: everything[for_test], "train": everything[~for_test]} if for_test.any() and not for_test.all() else {}
     over = next(name for name in reversed(DRAWN) if name in by) if table["cluster"].nunique() > 1 else ""
     return {
         "answered": {"n": len(table), "of": len(everything), **class_counts(table)},
         "drawn": {"over": over} | {name: by.count(name) for name in DRAWN},
         "verdicts": {str(label): dict(sorted(Counter(part["verdict"]).items())) for label, part in everything.groupby("label")},
         "overall": _figures(table, threshold),
+        "by_use": {name: _of_part(part) | _figures(table.loc[table.index.isin(part.index)], threshold) for name, part in uses.items()},
         "by_kind": {str(kind): _figures(part, threshold) for kind, part in table.groupby("kind")},
         "by_generator": {name: _figures(part, threshold) for name, part in rows_by_generator(table).items()},
     }
+
+
+def _of_part(rows: "pd.DataFrame") -> dict[str, int]:
+    return {"n": int(rows["p_fake"].notna().sum()), "of": len(rows), "learned": sum((count or 0) > 0 for count in rows["learned"])}
 
 
 def _about(row: "Mapping[Hashable, Any]") -> dict[str, str]:

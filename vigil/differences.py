@@ -1,13 +1,17 @@
 """`vigil models diff`: what two models learned from, how they were set, and how each did on the same generators."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from model.card import load_card
 from pipelines.train import EDITED
-from workspace.errors import WorkspaceError
+from workspace.errors import WorkspaceError, printable
 from workspace.journal import Journal
 from workspace.state import candidates, champion, cycles, previous
+
+LONGEST = 40  # letters of a value beside another one
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
@@ -28,6 +32,10 @@ def diff_models(root: Path, first: str, second: str) -> dict[str, Any]:
             "only_second": sorted(set(two.get("generators_seen") or []) - set(one.get("generators_seen") or [])),
         },
         "settings": settings,
+        "not_known": {  # of which of the two: the card of one that was made elsewhere lists neither
+            "clips": [cycle for cycle in clips if not clips[cycle]],
+            "settings": [cycle for cycle, card in cards.items() if not card.get("settings")],
+        },
         **_aucs(root, (first, one["model_sha256"]), (second, two["model_sha256"])),
     }
 
@@ -46,19 +54,32 @@ def names_of(root: Path, names: list[str]) -> tuple[str, str]:
 
 
 def render_diff(page: dict[str, Any]) -> str:
-    """The differences as text."""
+    """The differences as text, a line each; of values that are too long for one, three."""
     first, second = page["models"]
-    lines = [f"{'':<28}{first:<24}{second}"]
-    lines += [f"{name:<28}{_short(left):<24}{_short(right)}" for name, (left, right) in page["facts"].items() if left != right]
-    clips, generators = page["clips"], page["generators"]
-    lines.append(f"training clips              {clips['both']} in both, {clips['only_first']} only in the first, {clips['only_second']} only in the second")
+    facts, settings = ([(name, *_told(*both)) for name, both in page[block].items() if both[0] != both[1]] for block in ("facts", "settings"))
+    aucs = [(f"AUC on {name}", *_told(*both)) for name, both in page["auc"].items()]
+    rows = [*facts, *aucs, *settings]
+    wide = 2 + max(len(name) for name, _, _ in [("training clips", "", ""), *rows])
+    column = 2 + max(len(left) for _, left, _ in [("", first, ""), *rows] if len(left) <= LONGEST)
+
+    def lines_of(some: list[tuple[str, str, str]]) -> list[str]:
+        lines = []
+        for name, left, right in some:
+            long = max(len(left), len(right)) > LONGEST
+            lines += [name, f"  {first}: {left}", f"  {second}: {right}"] if long else [f"{name:<{wide}}{left:<{column}}{right}"]
+        return lines
+
+    lines = lines_of([("", first, second), *facts])
+    clips, generators, not_known = page["clips"], page["generators"], page["not_known"]
+    told = f"{'training clips':<{wide}}{clips['both']} in both, {clips['only_first']} only in the first, {clips['only_second']} only in the second"
+    lines.append(f"training clips: not known of {', '.join(not_known['clips'])}" if not_known["clips"] else told)
     lines += [f"generators only in {which}: {', '.join(generators[key])}" for key, which in (("only_first", first), ("only_second", second)) if generators[key]]
     if page["auc"]:
         same = "on the same videos" if page["same_videos"] else "each on the holdout of its own cycle, so that a difference may lie in the videos"
         lines.append(f"AUC, {same}:")
-    lines += [f"AUC on {name:<21}{_short(left):<24}{_short(right)}" for name, (left, right) in page["auc"].items()]
-    lines += [f"{name:<28}{_short(left):<24}{_short(right)}" for name, (left, right) in page["settings"].items()]
-    return "\n".join(lines)
+    lines += lines_of(aucs)
+    lines += [f"settings: not known of {', '.join(not_known['settings'])}"] if not_known["settings"] else lines_of(settings)
+    return "\n".join(map(printable, lines))
 
 
 def _card(root: Path, cycle: str) -> dict[str, Any]:
@@ -92,14 +113,24 @@ def _changed(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> dict
     found: dict[str, tuple[Any, Any]] = {}
     for name in sorted({*one, *two}):
         left, right = one.get(name), two.get(name)
-        if isinstance(left, dict) and isinstance(right, dict):
-            found |= _changed(left, right, f"{prefix}{name}.")
+        if left != right and all(value is None or isinstance(value, dict) for value in (left, right)):
+            found |= _changed(left or {}, right or {}, f"{prefix}{name}.")  # a block that one of them lacks is told setting by setting
         elif left != right:
             found[f"{prefix}{name}"] = (left, right)
     return found
 
 
+def _told(left: Any, right: Any) -> tuple[str, str]:
+    """Both in short, or as they are where they differ and would look equal."""
+    short = _short(left), _short(right)
+    return short if left == right or short[0] != short[1] else (str(left), str(right))
+
+
 def _short(value: Any) -> str:
     if isinstance(value, str) and value.endswith(EDITED):
         return f"{value[:7]}, params edited"
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)[:22]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
+    if isinstance(value, str) and HASH.fullmatch(value):
+        return value[:12]
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

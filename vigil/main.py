@@ -279,7 +279,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings a network.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Train networks with the same recipe and budget on the last cycle's sets; AUC, accuracy, F1, size, time. Resumable."""
+    """Train networks from nothing, with the same recipe and budget, on the last cycle's sets; AUC, accuracy, F1, size, time. Resumable."""
     from pipelines.compare import NAMES, means
     from pipelines.compare import compare as compare_networks
     from pipelines.stage import Progress

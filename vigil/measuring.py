@@ -9,7 +9,7 @@ from pipelines.layouts.found import as_text
 from vigil.scoring import choose_model, model_folder, note_mode, refuse_unknown_mode
 from vigil.taking_in import named_sources
 from workspace.errors import DataError, WorkspaceError
-from workspace.files import write_json
+from workspace.files import sha256_bytes, write_json
 
 if TYPE_CHECKING:
     from model.inference import Engine
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # models that share one reading of a source: more would be in memory together
 AS_IT_SAYS = "file"  # the identity rule under which a source that names people is believed, and no other has to
-JOURNAL = "scored.jsonl"  # in the folder of the figures, until they are there
-KEPT = ("drawn", "learned", "learned_unknown", "not_measured")  # of a report, in its cell of the matrix
+KEPT = ("drawn", "learned", "learned_unknown", "not_measured", "published")  # of a report, in its cell of the matrix
 COMPARED = ("auc", "accuracy", "balanced_accuracy")
 LEFT_OUT = {
     "copies": "files that are copies of others",
     "two_labels": "files whose content is there as real and as fake",
     "unlabelled": "files without a label: nothing says whether they are real or fake (`--label NAME=fake` says what a folder's name means)",
     "never": "files whose use is never",
+    "unlisted": "photos and videos of the folder that its table does not name",
 }
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 
@@ -47,10 +47,10 @@ def evaluate_source(source: "SourceSettings", workspace: Path | None, model: Pat
     folder, mark = choose_model(workspace, model)
     engine = Engine(folder)
     note_mode(engine, mode)
-    journal = _journal(out)
-    (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal)
+    journal = _journal(out, [source], workspace, model, mode)
+    (report,) = measure([engine], read_labelled(source), [out], mode or None, Progress("evaluate"), journal, mark)
     journal.unlink(missing_ok=True)
-    return report | {"mark": mark, "out": as_text(str(out))}
+    return report | {"out": as_text(str(out))}
 
 
 def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, models: list[Path], out: Path, mode: str, history: bool) -> dict[str, Any]:
@@ -67,9 +67,12 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     past, away = promoted_models(workspace) if history else ([], [])
     if away:
         print(_left_out(away), file=sys.stderr)
-    folders = [*past, *map(model_folder, models)] or [choose_model(workspace, None)[0]]
+    folders, mark = [*past, *map(model_folder, models)], ""
+    if not folders:
+        chosen, mark = choose_model(workspace, None)
+        folders = [chosen]
     sets = [read_labelled(source) for source in sources]  # all, before the hours that the first one takes
-    rows, seen, journal = [], Counter[str](), _journal(out)
+    rows, seen, journal = [], Counter[str](), _journal(out, sources, workspace, models, mode, history)
     for first in range(0, len(folders), AT_ONCE):
         some = folders[first : first + AT_ONCE]
         engines, names = [Engine(folder) for folder in some], []
@@ -81,12 +84,15 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
         for number, labelled in enumerate(sets, start=1):
             source = labelled.source
             outs = [out / name / f"{number}-{source.name}" for name in names]
-            reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal)
+            reports = measure(engines, labelled, outs, mode or None, Progress(f"{_told(engines)} on {source.name}"), journal, mark)
             for mine, report in zip(cells, reports, strict=True):
                 kept = {name: report[name] for name in KEPT} | {name: report["overall"].get(name) for name in COMPARED}
-                mine.append({"source": report["source"], **report["answered"], **kept})
+                by_use = {
+                    use: {name: part.get(name) for name in ("n", "of", "learned", "n_real", "n_fake", *COMPARED)} for use, part in report["by_use"].items()
+                }
+                mine.append({"source": report["source"], **report["answered"], **kept, "by_use": by_use})
         for name, folder, card, mine in zip(names, some, [engine.card for engine in engines], cells, strict=True):
-            about = {"model": name, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
+            about = {"model": name, "mark": mark, "folder": as_text(str(folder)), "threshold": card.threshold, "cycle": card.cycle}
             rows.append(about | {"learned": list(card.generators_seen), "cells": mine})
     found = {"sources": [as_text(source.path) for source in sources], "models": rows, "not_here": away, "out": as_text(str(out))}
     write_json(out / "cross.json", found)
@@ -94,12 +100,9 @@ def evaluate_cross(sources: list["SourceSettings"], workspace: Path | None, mode
     return found
 
 
-def _journal(out: Path) -> Path:
-    """Where the files that were scored stand until all are; says so where an evaluation that was broken off left some."""
-    journal = out / JOURNAL
-    if journal.exists():
-        print(f"Going on with what an earlier run scored: {journal} has it. Files that have changed are scored again.", file=sys.stderr)
-    return journal
+def _journal(out: Path, sources: list["SourceSettings"], *asked: object) -> Path:
+    """Where an evaluation keeps the files that it scored until its figures are there: its own, for others write their figures into the same folder."""
+    return out / f"scored-{sha256_bytes(repr([[source.path for source in sources], *asked]).encode())[:12]}.jsonl"
 
 
 def _told(engines: list["Engine"]) -> str:
@@ -143,14 +146,25 @@ def render_cross(found: dict[str, Any]) -> str:
     from vigil.reading import render_table
 
     names = [f"{number} {Path(path).name}" for number, path in enumerate(found["sources"], start=1)]
-    rows = [
-        {"model": row["model"], "cycle": row["cycle"]} | {name: _cell(cell["auc"]) for name, cell in zip(names, row["cells"], strict=True)}
-        for row in found["models"]
-    ]
+    rows = []
+    for row in found["models"]:
+        rows.append({"model": row["model"], "cycle": row["cycle"]})
+        for number, (name, cell) in enumerate(zip(names, row["cells"], strict=True), start=1):
+            rows[-1][name] = _cell(cell["auc"])
+            if cell["by_use"]:
+                rows[-1][f"{number} use evaluate"] = _cell(cell["by_use"]["evaluate"]["auc"])
+    marked = [f"  {row['model']} is {_told_mark(row['mark'])}" for row in found["models"] if row["mark"]]
     learned = [f"  {row['model']} had learned: {', '.join(row['learned']) or 'nothing'}" for row in found["models"]]
     drawn = [max((row["cells"][place]["drawn"] for row in found["models"]), key=_weakness) for place in range(len(names))]
-    lines = [render_table(rows), f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.", *_said_of_cells(found["models"], names), *learned]
+    lines = [
+        render_table(rows),
+        f"AUC over files, {_all_drawn(dict(zip(names, drawn, strict=True)))}.",
+        *marked,
+        *_said_of_cells(found["models"], names),
+        *learned,
+    ]
     for place, name in enumerate(names):
+        lines += [f"  {name} is {words}" for words in _published(found["models"][0]["cells"][place])]
         lines += [f"  left out of {name}: {words}" for words in _not_measured(found["models"][0]["cells"][place])]
     lines += [f"  {_left_out(found['not_here'])}"] if found["not_here"] else []
     return "\n".join([*lines, f"  {found['out']}/cross.json holds everything."])
@@ -161,6 +175,7 @@ def _said_of_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
     cells = [(f"{row['model']} on {name}", cell) for row in models for name, cell in zip(names, row["cells"], strict=True)]
     fewer = [f"{place} ({cell['n']} of {cell['of']})" for place, cell in cells if cell["n"] < cell["of"]]
     trained = [f"{place} ({'at least ' if cell['learned_unknown'] else ''}{cell['learned']} of {cell['of']})" for place, cell in cells if cell["learned"]]
+    fewer += [f"{place}, use evaluate ({part['n']} of {part['of']})" for place, cell in cells for part in _tested(cell) if part["n"] < part["of"]]
     lines = [f"  not all files got a verdict: {', '.join(fewer)}"] if fewer else []
     lines += [f"  too good, as files trained the model in its last training: {', '.join(trained)}"] if trained else []
     for why in dict.fromkeys(cell["learned_unknown"] for _, cell in cells if cell["learned_unknown"]):
@@ -172,6 +187,18 @@ def _said_of_cells(models: list[dict[str, Any]], names: list[str]) -> list[str]:
 def _not_measured(report: dict[str, Any]) -> list[str]:
     """How many files of the source have no row, by why."""
     return [f"{report['not_measured'][reason]} {words}" for reason, words in LEFT_OUT.items() if report["not_measured"][reason]]
+
+
+def _tested(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The part that the source sets aside for testing, where it has another one too."""
+    return [report["by_use"]["evaluate"]] if report["by_use"] else []
+
+
+def _published(report: dict[str, Any]) -> list[str]:
+    """What there is of a published set, beside what its authors say."""
+    from pipelines.layouts.card import beside
+
+    return [beside(**report["published"])] if report["published"] else []
 
 
 def _weakness(drawn: dict[str, Any]) -> tuple[bool, bool, int, int]:
@@ -202,7 +229,8 @@ def render(report: dict[str, Any]) -> str:
     """The figures as a table, a line a slice, each with its interval."""
     from vigil.reading import render_table
 
-    parts = {"overall": report["overall"]} | report["by_kind"] | {f"generator {name}": part for name, part in report["by_generator"].items()}
+    parts = {"overall": report["overall"]} | {f"use {name}": part for name, part in report["by_use"].items()} | report["by_kind"]
+    parts |= {f"generator {name}": part for name, part in report["by_generator"].items()}
     rows = [
         {"slice": name, "real": part["n_real"], "fake": part["n_fake"]} | {figure: _cell(part.get(figure)) for figure in SHOWN} for name, part in parts.items()
     ]
@@ -210,20 +238,28 @@ def render(report: dict[str, Any]) -> str:
     lines = [
         render_table(rows),
         f"{answered['n']} of {answered['of']} files got a verdict; figures at threshold {report['threshold']:.3f} as shipped; {_drawn(report['drawn'])}."
-        + (f" This model is {'the ' * (report['mark'] == 'starter')}{report['mark']}." if report["mark"] else ""),
+        + (f" This model is {_told_mark(report['mark'])}." if report["mark"] else ""),
     ]
     for label, said_of in report["verdicts"].items():
         lines.append(f"  called, with its band of uncertainty, of {label} files: " + ", ".join(f"{count} {said}" for said, count in said_of.items()))
     if report["learned"]:
         count = f"{'at least ' if report['learned_unknown'] else ''}{report['learned']}"
+        among = "".join(f", {part['learned']} of use evaluate," for part in _tested(report))
         lines.append(
-            f"  {count} of these files trained this very model in its last training: on them its figures are too good. Leave them out, or name another source."
+            f"  {count} of these files{among} trained this very model in its last training: on them its figures are too good. "
+            "Leave them out, or name another source."
         )
     if report["learned_unknown"]:
         lines.append(f"  not checked whether {'others' if report['learned'] else 'any'} of these files trained this model: {report['learned_unknown']}")
     lines += [f"  no verdict: {count} x {reason}" for reason, count in report["no_verdict"].items()]
+    lines += [f"  not all of use evaluate got a verdict: {part['n']} of {part['of']} files" for part in _tested(report) if part["n"] < part["of"]]
     lines += [f"  left out: {words}" for words in _not_measured(report)]
+    lines += [f"  {words}" for words in _published(report)]
     return "\n".join([*lines, f"  {report['out']}/predictions.csv and evaluation.json hold everything."])
+
+
+def _told_mark(mark: str) -> str:
+    return "the starter" if mark == "starter" else mark
 
 
 def _cell(interval: dict[str, Any] | None) -> str:

@@ -45,6 +45,9 @@ def render_compared(networks: list[dict[str, Any]], about: dict[str, Any]) -> st
     if any(row["diverged"] for row in networks):
         lines.append("Diverged: its numbers ran away, as a rule because pretrain.lr or train.lr is too high for it.")
     counts = f"Validation videos: {about['n_real']} real, {about['n_fake']} fake; means over {networks[0]['seeds']} seed(s)."
+    lines.append(
+        "Each network began from nothing (without model.weights) and learned without attacks, distillation and hardened clips: a cycle's model has these."
+    )
     return "\n".join([*lines, f"{counts} reports/compare.jsonl holds every run."])
 
 

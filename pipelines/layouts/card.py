@@ -35,3 +35,9 @@ class Card:
         """`{name: {found, published}}` for every published count."""
         there = [found for found in files if not found.problem]
         return {name: {"found": COUNTS[name](there), "published": number} for name, number in self.published.items()}
+
+
+def beside(title: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """What was found of a data set beside what is published, in words; its title alone where nothing is."""
+    told = ", ".join(f"{pair['found']} of {pair['published']} {what}" for what, pair in counts.items())
+    return f"{title}{f': {told}, as published' if told else ''}"

@@ -62,7 +62,9 @@ def read(source: SourceSettings, folder: Path) -> Listing:
             )
         )
     gone = sorted(set(uses) - {found.path.name for found in listing.files})
-    listing.files += [Found(path=folder / pictures / name, name=f"{pictures}/{name}", label="real", problem="file not found") for name in gone]
+    listing.files += [
+        Found(path=folder / pictures / name, name=f"{pictures}/{name}", label="real", use=USES[uses[name]], problem="file not found") for name in gone
+    ]
     return listing
 
 

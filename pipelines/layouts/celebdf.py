@@ -46,14 +46,20 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     listing = Listing(names_people=True, card=CARD)
     for top in LABELS:
         for path, parts in each_file(folder, listing, top):
-            name = "/".join(parts)
-            people = people_in(path.stem, top == FAKE) if top != YOUTUBE else youtuber(path.stem)
-            problem = "not at a place of Celeb-DF" if len(parts) != 2 else problem_of(path, folder) or ("" if people else "its name does not say who is in it")
-            fake = {"generator": FAKE, "method": FAKE} if top == FAKE else {}
-            listing.files.append(Found(path=path, name=name, label=LABELS[top], use="evaluate" if name in testing else "", problem=problem, **fake, **people))
-    gone = sorted(testing - {found.name for found in listing.files})
-    listing.files += [Found(path=folder / name, name=name, use="evaluate", problem="file not found") for name in gone]
+            name, known = "/".join(parts), _known(path, top)
+            nameless = "" if "identity" in known else "its name does not say who is in it"
+            problem = "not at a place of Celeb-DF" if len(parts) != 2 else problem_of(path, folder) or nameless
+            listing.files.append(Found(path=path, name=name, use="evaluate" if name in testing else "", problem=problem, **known))
+    for name in sorted(testing - {found.name for found in listing.files}):
+        known = _known(folder / name, name.split("/")[0])
+        listing.files.append(Found(path=folder / name, name=name, use="evaluate", problem="file not found", **known))
     return listing
+
+
+def _known(path: Path, top: str) -> dict[str, str]:
+    """What its folder and its name say of a video, be it there or not."""
+    made = {"generator": FAKE, "method": FAKE} if top == FAKE else {}
+    return {"label": LABELS[top]} | made | (youtuber(path.stem) if top == YOUTUBE else people_in(path.stem, top == FAKE))
 
 
 def people_in(stem: str, fake: bool) -> dict[str, str]:

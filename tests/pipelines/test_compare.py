@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.compare import CHECKPOINTS, RESULTS, _model_settings, compare, means, read_sets
+from pipelines.compare import CHECKPOINTS, RESULTS, compare, means, read_sets
 from tests.pipelines.small_world import add_batch, demo_settings, write_sets
 from vigil.reading import render_compared
 from workspace.errors import DataError, LeaseHeldError, SettingsError
@@ -108,10 +108,18 @@ def test_a_name_given_twice_is_no_second_seed(root: Path) -> None:
     assert row["seeds"] == 1 and row["auc_spread"] is None
 
 
-def test_every_network_begins_from_nothing() -> None:
-    """A recipe with published weights would else give its temporal heads a start that no other network has."""
-    model = demo_settings({"model": {"backbone": "efficientnet_lite0", "weights": "IMAGENET1K_V1"}}).model
-    assert {_model_settings(model, name).weights for name in ("temporal:gru", "resnet50", "efficientnet_lite0")} == {""}
+def test_a_setting_that_no_network_is_trained_with_changes_nothing_and_all_begin_from_nothing(root: Path) -> None:
+    """A recipe with published weights would else give its temporal heads a start that no other network has. And a night of trainings began anew
+    because `pretrain.steps` was another, in whose place the command has its own."""
+    (row,) = compare(root, SETTINGS, ["temporal:gru"], 1, 1, [1])
+    for block, aside in {
+        "model": {"weights": "IMAGENET1K_V1"},
+        "pretrain": {"steps": 24, "validate_every": 7, "patience": 9},
+        "train": {"steps": 25, "validate_every": 7, "patience": 9, "adversarial_steps": 3, "adversarial_eps": 0.1, "distillation": 0.9, "frozen": 0.2},
+    }.items():
+        assert compare(root, demo_settings({block: aside}), ["temporal:gru"], 1, 1, [1]) == [row]
+    assert compare(root, demo_settings({"train": {"lr": 0.00042}}), ["temporal:gru"], 1, 1, [1])[0]["key"] != row["key"]
+    assert "began from nothing (without model.weights)" in render_compared(means([row]), row)
 
 
 def test_no_network_is_taught_the_places_of_forgeries_which_a_3d_network_cannot_tell(root: Path) -> None:

@@ -523,6 +523,7 @@ def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusa
         (["--set", "mean"], SettingsError, "KEY=VALUE"),
         (["--set", "output=nothing"], ModelFileError, "no output"),
         (["--set", "says=logits"], ModelFileError, "does not run"),
+        *((["--set", f"says={says}", "--set", "fake=0"], ModelFileError, f"`{says}` is one number.*\n.*says=logits") for says in ("logit", "p_fake")),
         (["--set", "says=p_fake"], ModelFileError, r"to golden clips, and a probability lies in 0\.\.1"),
         *((["--set", f"temperature={value}"], SettingsError, "temperature") for value in ("0", "1e-320", "1.0e-320", ".inf", ".nan", "1.0e+9")),
         *((["--set", f"{name}=[{value}, 1, 1]"], SettingsError, f"{name}.0") for name in ("mean", "std") for value in (".inf", ".nan", "1.0e+300")),

@@ -177,10 +177,10 @@ def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(fold
     table = (tmp_path / "out" / "predictions.csv").read_bytes()
     report = evaluated(folder, tmp_path / "out")
     assert report["overall"] == alone["overall"] and (tmp_path / "out" / "predictions.csv").read_bytes() == table
-    assert report["not_measured"] == {"copies": 3, "two_labels": 2, "unlabelled": 0, "never": 0}
+    assert report["not_measured"] == {"copies": 3, "two_labels": 2, "unlabelled": 0, "never": 0, "unlisted": 0}
     listing = tmp_path / "listing.csv"
     listing.write_text(f"path,label,use\n{folder}/real/anna_1.mp4,real,\n{folder}/fake/gan/both.mp4,fake,\n{folder}/real/both.mp4,,never\n")
-    assert evaluated(listing, tmp_path / "listed")["not_measured"] == {"copies": 0, "two_labels": 0, "unlabelled": 0, "never": 1}, "counted once"
+    assert evaluated(listing, tmp_path / "listed")["not_measured"] == {"copies": 0, "two_labels": 0, "unlabelled": 0, "never": 1, "unlisted": 0}, "counted once"
     assert "left out: 3 files that are copies of others" in render(report) and "left out: 2 files whose content is there as real and as fake" in render(report)
     shutil.rmtree(folder / "fake")
     shutil.copytree(folder / "real", folder / "fake")
@@ -201,6 +201,58 @@ def test_files_that_were_passed_over_are_said(folder: Path, tmp_path: Path) -> N
     assert "left out of 2 listing.csv: 1 files whose use is never" in render_cross(found)
     kept = [[cell["not_measured"]["unlabelled"] for cell in row["cells"]] for row in read_json(tmp_path / "cross" / "cross.json")["models"]]
     assert kept == [[3, 0], [3, 0]]
+
+
+@pytest.fixture
+def celebdf(tmp_path: Path) -> Path:
+    """Celeb-DF of eight training videos that the model tells apart, and of its test part four that it takes for their contrary and fifty that are not there."""
+    folder = tmp_path / "Celeb-DF-v2"
+    fakes = [f"Celeb-synthesis/id{n}_id{n + 1}_0000.mp4" for n in range(4)]
+    write(folder, {f"Celeb-real/id{n}_0000.mp4": 0.1 + n / 100 for n in range(4)} | dict.fromkeys(fakes, 0.9))
+    tested = {f"YouTube-real/0017{n}.mp4": 0.8 + n / 100 for n in range(2)} | {f"Celeb-synthesis/id{n}_id30_0001.mp4": 0.2 for n in (10, 11)}
+    write(folder, tested)
+    gone = [f"Celeb-synthesis/id{n}_id{n + 1}_0009.mp4" for n in range(30, 80)]
+    (folder / "List_of_testing_videos.txt").write_text("".join(f"{int(name.startswith('YouTube'))} {name}\n" for name in [*tested, *gone]))
+    return folder
+
+
+def test_the_official_test_part_has_figures_of_its_own_and_what_is_missing_of_it_is_told(celebdf: Path, folder: Path, tmp_path: Path) -> None:
+    """It was pooled with the part that is trained on, and half a download passed for the set: its list says of each whether it is real."""
+    report = evaluated(celebdf, tmp_path / "out")
+    tested, rest = report["by_use"]["evaluate"], report["by_use"]["train"]
+    assert (tested["auc"]["value"], tested["n"], tested["of"]) == (0.0, 4, 54) and (rest["auc"]["value"], rest["n"], rest["of"]) == (1.0, 8, 8)
+    assert report["answered"]["of"] == 62 and report["no_verdict"] == {"file not found": 50} and report["not_measured"]["unlabelled"] == 0
+    text = render(report)
+    assert "  not all of use evaluate got a verdict: 4 of 54 files" in text and "6 of 890 real, 6 of 5639 fake, 4 of 518 test, as published" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("use evaluate"))
+    assert line.split()[2:5] == ["2", "2", "0.000"]
+    with open(tmp_path / "out/predictions.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert sum(row["use"] == "evaluate" for row in rows) == 54 and {row["generator"] for row in rows if row["label"] == "fake"} == {"Celeb-synthesis"}
+    found = crossed([celebdf, folder], tmp_path / "cross", models=("first",))
+    assert found["models"][0]["cells"][0]["by_use"]["evaluate"]["auc"]["value"] == 0.0 and found["models"][0]["cells"][1]["by_use"] == {}
+    head, line = render_cross(found).splitlines()[:2]
+    assert head.split() == ["model", "cycle", "1", "Celeb-DF-v2", "1", "use", "evaluate", "2", "set"]
+    assert "0.000" in line and "as published" in render_cross(found)
+
+
+def test_of_copies_in_both_parts_the_one_for_evaluation_counts(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "real/bert_1.mp4", folder / "real/copy.mp4")
+    rows = [
+        f"{path.relative_to(folder)},{path.relative_to(folder).parts[0]},{'evaluate' * (path.name in ('copy.mp4', 'bert_2.mp4'))}"
+        for path in folder.rglob("*.mp4")
+    ]
+    (folder / "labels.csv").write_text("\n".join(["path,label,use", *sorted(rows)]))
+    report = evaluated(folder, tmp_path / "out")
+    assert (report["by_use"]["evaluate"]["n_real"], report["by_use"]["evaluate"]["n_fake"]) == (2, 1) and report["by_use"]["train"]["n"] == 5
+    assert "  4 of these files, 0 of use evaluate, trained this very model" in render(report) and report["by_use"]["train"]["learned"] == 4
+
+
+def test_media_that_a_table_does_not_name_are_counted(folder: Path, tmp_path: Path) -> None:
+    (folder / "labels.csv").write_text("path,label,use\nreal/anna_1.mp4,real,train\nfake/gan/anna_1.mp4,fake,train\n")
+    report = evaluated(folder, tmp_path / "out")
+    assert report["not_measured"]["unlisted"] == 6 and "  left out: 6 photos and videos of the folder that its table does not name" in render(report)
+    assert report["by_use"] == {} and "use train" not in render(report), "it is of one part alone"
 
 
 def test_a_source_whose_path_is_no_text_is_measured(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
@@ -259,6 +311,19 @@ def test_a_matrix_names_the_cells_whose_files_trained_the_model(folder: Path, tm
     assert line.endswith(": first on 1 set (4 of 8)")
 
 
+@pytest.mark.parametrize(("mark", "said"), [("starter", "first is the starter"), ("not promoted", "first is not promoted")])
+def test_that_nobody_promoted_the_model_is_said_of_a_matrix_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, said: str) -> None:
+    """Where there is no champion the starter stood in the table as one of this workspace, under the cycle that its card names."""
+    monkeypatch.setattr("vigil.measuring.choose_model", lambda workspace, named: (Path("first"), mark))
+    found = crossed([folder], tmp_path / "out", models=())
+    assert f"  {said}" in render_cross(found).splitlines() and read_json(tmp_path / "out/cross.json")["models"][0]["mark"] == mark
+    assert read_json(tmp_path / "out/first/1-set/evaluation.json")["mark"] == mark
+    evaluated(folder, tmp_path / "alone")
+    assert read_json(tmp_path / "alone/evaluation.json")["mark"] == mark
+    named = crossed([folder], tmp_path / "named", models=("second",))
+    assert named["models"][0]["mark"] == "" and "second is" not in render_cross(named)
+
+
 def test_two_models_of_the_same_weights_are_two_rows_and_two_folders(folder: Path, tmp_path: Path, no_network: dict[str, Any]) -> None:
     """The second card's figures lay over the first one's."""
     no_network["third"] = model("first")
@@ -315,7 +380,7 @@ def test_an_evaluation_that_was_broken_off_goes_on(
     asked, stop = [], 5
     with pytest.raises(KeyboardInterrupt):
         crossed([folder], tmp_path / "out")
-    journal, done = tmp_path / "out" / "scored.jsonl", [name for name, _ in asked if name != "broken.mp4"]
+    (journal,), done = (tmp_path / "out").glob("scored-*.jsonl"), [name for name, _ in asked if name != "broken.mp4"]
     assert len(journal.read_text().splitlines()) == 2 * len(done) > 0
     with open(journal, "a") as handle:
         handle.write('{"by": "torn')
@@ -329,6 +394,36 @@ def test_an_evaluation_that_was_broken_off_goes_on(
     again = [name for name, models in asked if "first" in models]
     assert len(asked) == len(files) == len(again) + len(done) - 1 and done[0] in again and "broken.mp4" in again, "of the other card all is asked anew"
     assert evaluated(folder, tmp_path / "out")["answered"]["of"] == len(files) and "Going on" not in capsys.readouterr().err
+
+
+def test_an_evaluation_that_was_broken_off_goes_on_whatever_else_was_measured_meanwhile(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_network: dict[str, Any]
+) -> None:
+    """All kept what they had scored in one file of the folder of the figures, which is the same unless it is named, and the first that ended deleted it."""
+    asked: list[str] = []
+
+    def counting(engines: list[Any], path: Path, mode: str | None = None) -> list[FileVerdict]:
+        if len(asked) == stop:
+            raise KeyboardInterrupt
+        asked.extend([path.name] * bool(engines))
+        return say(engines, path, mode)
+
+    monkeypatch.setattr("model.inference.score_file_with", counting)
+    monkeypatch.setattr("pipelines.measure.AT_ONCE", 1)
+    out, stop = tmp_path / "out", 5
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(folder, out)
+    stop, asked = -1, []
+    write(tmp_path / "other", {"real/carl.mp4": 0.2, "fake/gan/carl.mp4": 0.7})
+    evaluated(tmp_path / "other", out)
+    crossed([folder], out, models=("second",))
+    assert len(asked) == 2 + 8 and "Going on" not in capsys.readouterr().err, "nothing that the first run scored is of these"
+    asked = []
+    crossed([folder, tmp_path / "other"], out, models=("first",))
+    assert len(asked) == 3 + 2 and "Going on with what was scored before: 5 of 8 files" in capsys.readouterr().err
+    asked = []
+    assert evaluated(folder, out)["answered"]["n"] == 8 and len(asked) == 3
+    assert not list(out.glob("scored*")), "once its figures are there it is deleted"
 
 
 def test_ctrl_c_keeps_the_files_that_it_waits_for_and_says_that_it_waits(

@@ -175,7 +175,7 @@ def test_a_hook_of_another_repository_changes_nothing(tmp_path: Path, monkeypatc
     (root / "params.yaml").write_text("a: 2\n")
     assert revision(root) == f"{git(root, 'rev-parse', 'HEAD')}, with params.yaml edited since", "the commit's own did not train the model"
     page = {"models": ["a", "b"], "facts": {"git_revision": [before, revision(root)]}, "clips": dict.fromkeys(("both", "only_first", "only_second"), 0)}
-    none = {"generators": dict.fromkeys(("only_first", "only_second")), "auc": {}, "settings": {}}
+    none = {"generators": dict.fromkeys(("only_first", "only_second")), "auc": {}, "settings": {}, "not_known": {"clips": [], "settings": []}}
     assert f"{revision(root)[:7]}, params edited" in render_diff(page | none)
     assert commit(root, "an edit") == revision(root)
     assert commit(root, "none") == revision(root) and revision(other) != revision(root) and revision(tmp_path) == ""
