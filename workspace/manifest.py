@@ -260,7 +260,10 @@ def _add_member(handle: IO[bytes], sample_id: str, path: Path) -> tuple[int, int
         copied += len(chunk)
     if copied != member.size or digest.hexdigest() != sample_id:
         raise ContentChanged(
-            sample_id, f"{path} changed while it was taken in.", why="its content is no longer what was hashed", next_step="Ingest again once the file is complete."
+            sample_id,
+            f"{path} changed while it was taken in.",
+            why="its content is no longer what was hashed",
+            next_step="Ingest again once the file is complete.",
         )
     handle.write(b"\0" * (-copied % BLOCK_BYTES))
     return offset, copied
