@@ -19,7 +19,7 @@ from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
 from workspace.files import atomic_file, read_json, write_json
-from workspace.for_review import UNLABELLED, is_erased, is_unlabelled
+from workspace.for_review import UNLABELLED, erased_path, is_erased, is_unlabelled
 from workspace.journal import Event, Journal
 from workspace.manifest import composed, read_manifest
 from workspace.naming import Paths, learning_order, still_said
@@ -137,15 +137,15 @@ def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row, str],
             if not is_erased(row):  # whose path is what says so
                 first.setdefault(row["sample_id"], ({name: row[name] for name in ("source", "path", "source_video")}, batch))
 
-    def path_of(content: str) -> str:
-        path = first[content][0]["path"]
-        return paths.called(path, content)
+    def path_of(content: str, otherwise: str = "") -> str:
+        if content not in first:
+            return erased_path(content) if content in paths.erased else otherwise
+        return paths.called(first[content][0]["path"], content)
 
     def video_of(row: Row, batch: str) -> str:
         before, first_batch = first.get(row["sample_id"], (row, batch))
         said, where = (before, first_batch) if before["source_video"] else (row, batch)
-        content = paths.meant(row["source_video"], said["source"], where)
-        return path_of(content) if content else row["source_video"]
+        return path_of(paths.meant(row["source_video"], said["source"], where), row["source_video"])
 
     for batch, rows in samples.items():
         for row in rows:

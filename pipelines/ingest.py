@@ -7,7 +7,7 @@ the next run goes on: what was read, compared and packed is not done again. The 
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
@@ -30,6 +30,7 @@ from workspace.files import is_no_room, names_path_in, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, ContentChanged, composed, manifests, read_manifest, write_manifest, write_media
+from workspace.naming import content_path
 from workspace.objectstore import is_s3
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
@@ -181,8 +182,9 @@ def _ingest_source(
     if listing.card:
         counts.card = {"title": listing.card.title, "terms": listing.card.terms, "counts": listing.published}
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
-    taken = _measure_all(source, settings, place, listing, known, seen, unfinished, counts, by_people, progress)
+    taken, contents = _measure_all(source, settings, place, listing, known, seen, unfinished, counts, by_people, progress)
     rows = _rows(taken, source, listing, by_people, report, counts)
+    _name_source_videos([row for row, _ in rows], contents, known)
     recorded = _recorded(root, [row["sample_id"] for row, _ in rows], known)
     for row, _ in rows:
         if before := recorded.get(row["sample_id"]):
@@ -218,8 +220,8 @@ def _measure_all(
     counts: SourceCounts,
     by_people: bool,
     progress: Progress | None,
-) -> list[Taken]:
-    """What is not in a batch yet, measured; what is, counted. Files that the cache knows are not read."""
+) -> tuple[list[Taken], dict[str, str]]:
+    """What is not in a batch yet, measured; what is, counted; and the content of every file, by name. Files that the cache knows are not read."""
     todo: list[tuple[Found, Stamp]] = []
     done: list[Taken] = []
     listed: list[tuple[Found, Stamp, Entry | None]] = []
@@ -284,7 +286,25 @@ def _measure_all(
         settled = len({found.label for found, _ in copies if not found.problem} - {""}) == 1
         for found, now in copies:
             known.compare(sample_id, found, now, counts, settled)
-    return fresh
+    contents = {composed(found.name): before.sample_id for found, _, before in listed if before}
+    return fresh, contents | {composed(item.found.name): item.measured.sample_id for item in done}
+
+
+def _name_source_videos(rows: Sequence[dict[str, Any]], contents: Mapping[str, str], known: Known) -> None:
+    """Have what was made of a file say which one, where no row of this batch has its path: of equal files one has a row, of known content none.
+
+    A path that means a file of its own batch, or the one that had it when the same source brought it, stays as it is.
+    """
+    here = {row["sample_id"]: row["path"] for row in rows}
+    for row in rows:
+        video = composed(row["source_video"])
+        if not (content := contents.get(video, "")):
+            continue
+        before = known.said.get(content)
+        if content in here:
+            row["source_video"] = row["source_video"] if composed(here[content]) == video else here[content]
+        elif before is None or (before.source, composed(before.path)) != (row["source"], video):
+            row["source_video"] = content_path(content)
 
 
 def _file_of(found: Found, stamp: Stamp) -> tuple[str, int, str]:

@@ -268,18 +268,18 @@ def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
         tables[folder.name] = [dict(zip(NAMING, row, strict=True)) for row in read_manifest(folder)[list(NAMING)].itertuples(index=False)]
     tables = still_said(Journal(root).events(), tables)
     paths = Paths(tables)
-    staying: set[tuple[str, str]] = set()  # contents under a path
-    leaving: set[tuple[str, str]] = set()
+    staying: set[str] = set()
+    leaving: set[str] = set()
     for row in chain.from_iterable(tables.values()):
         goes = case_of.get(row["sample_id"]) in ("", row["case_id"])
-        (leaving if goes else staying).add((composed(row["path"]), row["sample_id"]))
+        (leaving if goes else staying).add(row["sample_id"])
     meant: dict[tuple[str, str], str] = {}
     for batch, rows in tables.items():
         for row in rows:  # an answer has the name of its file's row, and another source and batch
             video = composed(row["source_video"])
             meant.setdefault((row["sample_id"], video), paths.meant(video, row["source"], batch))
     gone = leaving - staying
-    made_of = {key: erased_path(content) for key, content in meant.items() if (key[1], content) in gone}
+    made_of = {key: erased_path(content) for key, content in meant.items() if content in gone}
     for folder in (manifest.parent for manifest in manifests(root) if made_of):
         table = read_manifest(folder)
         keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)

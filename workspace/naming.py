@@ -1,5 +1,6 @@
 """Whose file a path means. Many sources number their files alike, and a folder that is filled anew each week has a real/0001.mp4 in every batch."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +13,11 @@ Row = Mapping[str, Any]
 Kind = TypeVar("Kind", bound=Row)
 
 
+def content_path(sample_id: str) -> str:
+    """What a file is called by its content, where no path of its batch tells: it had come in before."""
+    return f"content/{sample_id}"
+
+
 class Paths:
     """The files of all batches by their paths. What names one, as a fake its source video, means that of its own batch, else the last before it of its own
     source, else the first before it of all, else the first that came after it: no later batch gives a name that meant something another meaning."""
@@ -20,14 +26,19 @@ class Paths:
         """`batches` in the order in which they were learned. Of each row its source, path and sample id count."""
         self._turn = {batch: number for number, batch in enumerate(batches)}
         self._having: dict[str, dict[tuple[str, str], str]] = {}
+        self.erased: set[str] = set()
         for batch, rows in batches.items():
             for row in rows:
-                if not is_erased(row):  # whose path is what says so
+                if is_erased(row):  # whose path is what says so
+                    self.erased.add(row["sample_id"])
+                else:
                     self._having.setdefault(composed(row["path"]), {})[row["source"], batch] = row["sample_id"]
         self._called: dict[str, dict[str, str]] = {}  # by path and content
 
     def meant(self, name: str, source: str, batch: str) -> str:
-        """The content, by sample id, that a path means to a file of this source and batch; '' where no file has that path."""
+        """The content, by sample id, that a path means to a file of this source and batch; '' where no file has that path. Also of a `content_path`."""
+        if by_content := re.fullmatch(content_path("([0-9a-f]{64})"), name):
+            return by_content[1]
         having = self._having.get(composed(name), {})
         if (source, batch) in having or len(having) < 2:
             return having.get((source, batch)) or next(iter(having.values()), "")

@@ -11,7 +11,7 @@ from workspace.files import sha256_bytes
 from workspace.for_review import erased_path
 from workspace.forgetting import _name_by_hash
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest
-from workspace.naming import Paths
+from workspace.naming import Paths, content_path
 
 files = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["b1", "b2", "b3"]), st.sampled_from(["a", "b"]), st.integers(0, 3))
 
@@ -63,14 +63,17 @@ def test_what_was_erased_in_two_sources_is_called_erased() -> None:
 def test_an_erasure_reaches_the_names_of_what_was_made_of_the_file_and_of_no_other_of_its_path(tmp_path: Path) -> None:
     """A folder is filled anew each week: real/1.mp4 of the second week is another video, and its fakes are not made of what is erased."""
     reals, fakes = [sha256_bytes(b"real1"), sha256_bytes(b"real2")], [sha256_bytes(b"fake1"), sha256_bytes(b"fake2")]
+    later = sha256_bytes(b"fake3")  # of the first week's video, which came along with the second week once more
     for number, batch in enumerate(("b1", "b2")):
         about = dict.fromkeys(MANIFEST_COLUMNS, "") | {"batch": batch, "kind": "video", "use": "train", "source": "inbox", "bytes": 1, "offset": 0}
         rows = [
             about | {"sample_id": reals[number], "path": "real/1.mp4", "label": "real"},
             about | {"sample_id": fakes[number], "path": "fake/1.mp4", "label": "fake", "generator": "gan", "source_video": "real/1.mp4"},
         ]
+        if number:
+            rows.append(about | {"sample_id": later, "path": "fake/2.mp4", "label": "fake", "generator": "gan", "source_video": content_path(reals[0])})
         (tmp_path / "data" / "raw" / batch).mkdir(parents=True)
         write_manifest(pd.DataFrame(rows), tmp_path / "data" / "raw" / batch)
     _name_by_hash(tmp_path, {reals[0]: ""})
     said = {batch: read_manifest(tmp_path / "data" / "raw" / batch).set_index("sample_id")["source_video"] for batch in ("b1", "b2")}
-    assert said["b1"][fakes[0]] == erased_path(reals[0]) and said["b2"][fakes[1]] == "real/1.mp4"
+    assert said["b1"][fakes[0]] == erased_path(reals[0]) and said["b2"][fakes[1]] == "real/1.mp4" and said["b2"][later] == erased_path(reals[0])

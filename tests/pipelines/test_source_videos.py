@@ -1,0 +1,94 @@
+"""What a fake was made of, from the table that names it to the side on which it stands: a nameless fake of somebody who judges never trains."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from pipelines.assemble import _name_as_first, _with_dropped
+from pipelines.ingest import ingest
+from pipelines.rows import rows_of
+from pipelines.sides import decide_sides, only_standing, split_of, standing
+from tests.pipelines.small_world import demo_settings
+from tests.pipelines.test_ingest import photo, source
+from workspace.batches import set_batch_state
+from workspace.files import sha256_file
+from workspace.journal import Journal
+from workspace.manifest import read_manifest
+from workspace.naming import learning_order
+from workspace.state import batch_states
+
+SETTINGS = demo_settings()
+ANA = next(f"ana{number}" for number in range(99) if split_of(f"ana{number}", SETTINGS.split) == "holdout")
+BOB = next(f"bob{number}" for number in range(99) if split_of(f"bob{number}", SETTINGS.split) == "train")
+ANAS, BOBS, FAKE = 1, 3, 30  # pictures, by their seeds
+Rows = list[tuple[str, int, str, str, str]]  # path, picture, label, identity, source_video
+
+FAKE_OF_1, FAKE_OF_3 = ("fake/1.jpg", FAKE, "fake", "", "real/1.jpg"), ("fake/3.jpg", FAKE, "fake", "", "real/3.jpg")
+WEEKS: dict[str, list[tuple[str, Rows]]] = {
+    "a clip that came in before, under a path that was another's": [
+        ("inbox", [("real/1.jpg", ANAS, "real", ANA, ""), ("real/3.jpg", BOBS, "real", BOB, "")]),
+        ("inbox", [("real/3.jpg", ANAS, "real", ANA, ""), FAKE_OF_3]),
+    ],
+    "the second of two equal files": [
+        ("inbox", [("real/3.jpg", BOBS, "real", BOB, "")]),
+        ("inbox", [("real/1.jpg", ANAS, "real", ANA, ""), ("real/3.jpg", ANAS, "real", ANA, ""), FAKE_OF_3]),
+    ],
+    "a clip that another set has, too": [
+        ("one", [("orig/ana.jpg", ANAS, "real", ANA, "")]),
+        ("two", [("real/1.jpg", ANAS, "real", ANA, ""), FAKE_OF_1]),
+    ],
+    "a clip that had no label, nor that path": [
+        ("dump", [("clips/17.jpg", ANAS, "", "", "")]),
+        ("two", [("real/1.jpg", ANAS, "real", ANA, ""), FAKE_OF_1]),
+    ],
+    "a folder that was filled anew": [
+        ("inbox", [("real/1.jpg", BOBS, "real", BOB, "")]),
+        ("inbox", [("real/1.jpg", ANAS, "real", ANA, ""), FAKE_OF_1]),
+    ],
+    "another's folder, before its own had such a path": [
+        ("studio", [("real/1.jpg", ANAS, "real", ANA, "")]),
+        ("inbox", [FAKE_OF_1]),
+        ("inbox", [("real/1.jpg", BOBS, "real", BOB, "")]),
+    ],
+}  # fmt: skip
+
+
+def take_in(root: Path, folder: Path, name: str, rows: Rows, batch: str) -> None:
+    for path, picture, *_ in rows:
+        photo(folder / path, picture)
+    with open(folder / "labels.csv", "w", newline="") as handle:
+        csv.writer(handle).writerows([("path", "label", "identity", "source_video"), *((path, *said) for path, _, *said in rows)])
+    assert not ingest(root, SETTINGS, [source(folder / "labels.csv", name)], batch=batch).refused
+
+
+def sides_of(root: Path) -> dict[str, str]:
+    """The side of each content, as the stage assemble decides it."""
+    events = Journal(root).events()
+    live = [batch for batch, told in batch_states(events).items() if told.state != "dropped"]
+    samples = {batch: [{**row, "clips": 1} for row in rows_of(read_manifest(root / "data" / "raw" / batch))] for batch in learning_order(events, live)}
+    every = _with_dropped(root, events, samples)
+    _name_as_first(every)
+    stands = dict(zip(samples, only_standing(samples, standing(samples)), strict=True))
+    sides = decide_sides([stands.get(batch, []) for batch in every], SETTINGS.split, said=list(every.values()))
+    return {**dict.fromkeys(sides.excluded, "left out"), **sides.of_sample}
+
+
+@pytest.mark.parametrize("weeks", WEEKS.values(), ids=WEEKS)
+def test_a_nameless_fake_stands_where_the_person_does_whose_file_its_table_names(weeks: list[tuple[str, Rows]], tmp_path: Path) -> None:
+    for number, (name, rows) in enumerate(weeks):
+        take_in(tmp_path / "w", tmp_path / f"week{number}", name, rows, f"b{number}")
+    fake, ana = (sha256_file(photo(tmp_path / "again.jpg", picture)) for picture in (FAKE, ANAS))
+    sides = sides_of(tmp_path / "w")
+    assert (sides[ana], sides[fake]) == ("holdout", "holdout")
+
+
+def test_a_drop_moves_no_fake_that_was_made_of_what_went_to_another_person(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    take_in(root, tmp_path / "monday", "inbox", [("real/1.jpg", ANAS, "real", ANA, "")], "b0")
+    take_in(root, tmp_path / "tuesday", "inbox", [FAKE_OF_1], "b1")
+    take_in(root, tmp_path / "next", "inbox", [("real/1.jpg", BOBS, "real", BOB, "")], "b2")
+    fake = sha256_file(photo(tmp_path / "again.jpg", FAKE))
+    assert sides_of(root)[fake] == "holdout"
+    set_batch_state(root, "b0", "dropped", who="ana", why="asked to")
+    assert sides_of(root)[fake] == "holdout"
