@@ -302,7 +302,8 @@ def _name_source_videos(rows: Sequence[dict[str, Any]], contents: Mapping[str, s
             continue
         before = known.said.get(content)
         if content in here:
-            row["source_video"] = row["source_video"] if composed(here[content]) == video else here[content]
+            if composed(here[content]) != video:
+                row["source_video"] = here[content]
         elif before is None or (before.source, composed(before.path)) != (row["source"], video):
             row["source_video"] = content_path(content)
 
