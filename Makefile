@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export UV_LINK_MODE ?= hardlink
 
-.PHONY: help setup demo test check kills drill weeks uploads hostile load bench lock clean
+.PHONY: help setup demo test thorough check kills drill weeks uploads hostile load bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,13 @@ setup: .venv/ready  ## the virtual environment with every pinned package
 demo: setup  ## four weeks of the loop on sample media, in ./demo
 	.venv/bin/vigil demo demo
 
-# One process more than two cores: a seventh of its time a test waits for something. The whole took 31 minutes, with two 36 (29 November 2026); 29 the day after, and 55 processor minutes of 63.
+# One process more than two cores: a seventh of its time a test waits for something.
 # With bytecode kept, as Python does unless it is told otherwise: the tests start more than a thousand processes, each of which would compile our code anew.
-test: setup  ## every test (25 to 35 minutes on two cores)
+test: setup  ## the suite (about 20 minutes on two cores)
 	PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 3 --no-loadscope-reorder
+
+thorough: setup  ## the suite and what it leaves out: costlier tests of one more variant, fault or path
+	PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 3 --no-loadscope-reorder -m ""
 
 check: setup  ## lint, types, import contract
 	.venv/bin/ruff check .
@@ -43,7 +46,7 @@ drill: setup  ## planted bad weeks: 34 kinds of cached scores with 10 seeds each
 	$(PYTHON) benchmarks/gates.py drill
 	$(PYTHON) benchmarks/drill.py
 
-weeks: setup  ## a thousand simulated weeks of the loop with deaths between any two writes; the suite lives through 200
+weeks: setup  ## a thousand simulated weeks of the loop with deaths between any two writes; the suite lives through 100
 	VIGIL_WEEKS=1000 $(PYTHON) -m pytest -q tests/flows/test_weeks.py
 
 uploads: setup  ## 500 uploads while API, workers and hand-over are killed; results in benchmarks/uploads.jsonl

@@ -215,6 +215,7 @@ def test_while_no_model_answers_uploads_wait_in_the_queue(root: Path, models: tu
         assert done["model_sha256"] == model_sha256(models[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
 def test_the_starter_answers_until_a_first_model_is_promoted(registered_root: Path, settings: Settings, models: tuple[Path, Path], picture: bytes) -> None:
     root = registered_root
@@ -326,7 +327,9 @@ def test_a_refused_rollback_names_no_path_of_the_server(make: Make, models: tupl
     assert "The journal journal.jsonl is broken at line 1." in is_problem(answer, 409)["detail"] and str(service.root) not in answer.text
 
 
-@pytest.mark.parametrize(("lacking", "next_step"), [("away", "Check `registry.tracking_uri`"), ("damaged", "Run `vigil doctor --fix`")])
+@pytest.mark.parametrize(
+    ("lacking", "next_step"), [("away", "Check `registry.tracking_uri`"), pytest.param("damaged", "Run `vigil doctor --fix`", marks=pytest.mark.slow)]
+)
 def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Path, models: tuple[Path, Path], lacking: str, next_step: str) -> None:
     """The console said that a newer model could not be loaded, of which there was none, and the log said nothing."""
     first = make_champion(root, models[0])

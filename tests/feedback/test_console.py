@@ -110,6 +110,7 @@ def test_the_same_with_real_clips(root: Path, shared_data: Path) -> None:
         assert len(in_the_batch(root, settings)) == 3
 
 
+@pytest.mark.slow
 def test_two_reviewers_see_each_other_only_after_their_own_answer(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
     with running(root, "--model-dir", str(models[0])) as service:  # unsure of everything: each upload is a case
         service.until_ready()

@@ -343,7 +343,7 @@ def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites_and_works
     assert client.post("/v1/keys", json={"name": "x"}).status_code == 403, "a change by session needs its CSRF token"
 
 
-@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("trusted", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_proxy_is_believed_who_calls_and_how_where_the_settings_name_it(tmp_path: Path, models: tuple[Path, Path], trusted: bool) -> None:
     """Behind a proxy the cookie was not Secure, and all callers had one address: whoever called often shut the others out."""
     root = tmp_path / "workspace"

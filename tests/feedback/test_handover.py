@@ -319,6 +319,7 @@ def test_sigkill_before_any_line_neither_loses_nor_doubles_a_label(tmp_path: Pat
     assert number > 60, "the drill hardly killed anything"
 
 
+@pytest.mark.slow
 def test_sigkill_with_postgresql_neither_loses_nor_doubles_a_label(tmp_path: Path) -> None:
     root, template = tmp_path / "workspace", fresh_postgres()
     world = World(root, template)

@@ -91,6 +91,7 @@ def test_an_upload_that_finds_no_room_is_to_be_sent_again_wherever_it_finds_none
     assert "Traceback" not in log and log.count("WARNING") >= 6, log
 
 
+@pytest.mark.slow
 def test_many_small_bytes_that_are_written_as_the_file_ends_find_no_room_either(root: Path, models: tuple[Path, Path]) -> None:
     """A file that fits the buffer is written when its part ends."""
     with on_small_disks(root, models[0]) as disks:
@@ -100,6 +101,7 @@ def test_many_small_bytes_that_are_written_as_the_file_ends_find_no_room_either(
         assert "Traceback" not in disks.service.log.read_text()
 
 
+@pytest.mark.slow
 def test_an_explanation_that_finds_no_room_may_be_asked_for_again(root: Path, models: tuple[Path, Path], picture: bytes) -> None:
     """It was 409, final."""
     with on_small_disks(root, models[0]) as disks:

@@ -234,6 +234,7 @@ def test_a_page_can_be_made_of_every_verdict(change: dict[str, Any], tmp_path: P
     assert report_pdf(case_report({**DETECTION, **change}, OURS), tmp_path / "broken.webp").startswith(b"%PDF-")
 
 
+@pytest.mark.slow
 def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any]) -> None:
     def command(*words: str, folder: str = ".") -> "subprocess.CompletedProcess[str]":
         return subprocess.run([sys.executable, "-m", "vigil", "verify-report", *words], capture_output=True, text=True, cwd=tmp_path / folder, check=False)

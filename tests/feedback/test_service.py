@@ -228,7 +228,7 @@ def test_one_reviewer_twice_at_the_same_moment_counts_once(shared: Service, clip
         assert sorted(pool.map(answer, range(6))) == [201, 409, 409, 409, 409, 409]
 
 
-@pytest.mark.parametrize(("number", "twice"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGINT, True)])
+@pytest.mark.parametrize(("number", "twice"), [(signal.SIGTERM, False), pytest.param(signal.SIGINT, False, marks=pytest.mark.slow), (signal.SIGINT, True)])
 def test_a_signal_is_a_clean_end_and_what_was_accepted_waits_for_the_next_start(
     root: Path, models: tuple[Path, Path], service: Service, clip: bytes, number: int, twice: bool
 ) -> None:

@@ -63,7 +63,7 @@ def test_the_service_says_while_its_worker_is_away_and_takes_uploads_all_the_sam
     wait_for(lambda: shared.client.get(f"/v1/detections/{answer.json()['id']}").json(), lambda row: row["state"] == "done", shared.log)
 
 
-@pytest.mark.parametrize(("kills", "verdict"), [(1, "uncertain"), (3, "none")])
+@pytest.mark.parametrize(("kills", "verdict"), [pytest.param(1, "uncertain", marks=pytest.mark.slow), (3, "none")])
 def test_a_reader_that_somebody_ends_costs_its_file_an_attempt_and_no_more(
     root: Path, models: tuple[Path, Path], picture: bytes, kills: int, verdict: str
 ) -> None:
@@ -164,6 +164,7 @@ def forget_mode(root: Path, detection_id: str) -> None:
         connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(answer=kept))
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_no_last_word_on_an_explanation(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
     """It was 409, which no client sends again, where every other request said 503."""
     with s3_server("media"), contextlib.ExitStack() as stack:  # what is stored outlives the servers inside
@@ -202,6 +203,7 @@ def test_all_processes_end_with_the_service(service: Service, clip: bytes, tmp_p
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_a_file_that_trained_the_model_is_told_so_by_the_service_too(root: Path, models: tuple[Path, Path], clip: bytes, tmp_path: Path) -> None:
     """`vigil score` said it; the verdict, the report and the console did not."""
     (tmp_path / "sent.mp4").write_bytes(clip)

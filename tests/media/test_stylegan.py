@@ -71,6 +71,7 @@ def test_it_speaks_and_sways_as_the_clip_does_and_not_by_itself(forger: MobileSt
     assert shown["sways"] > 1.2 * shown["still"] and shown["speaks"] > shown["still"], f"what the mesh does is seen: {shown}"
 
 
+@pytest.mark.slow
 def test_it_is_not_known_by_its_sharpness_its_colours_or_its_edge(forger: MobileStyleGan, clips: list[Clip]) -> None:
     """A camera cuts faces off and lights them: a fake that never is cut, or always warm, would be told by that."""
     ratios, tones = [], []

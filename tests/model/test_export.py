@@ -97,8 +97,8 @@ def test_another_size_than_the_models_own_is_refused(tmp_path):
     "settings",
     [
         {"bidirectional": False, "lstm_layers": 2},
-        {"spatial_attention": False, "certainty_attention": False},
-        {"temporal": "gru", "lstm_layers": 2},
+        pytest.param({"spatial_attention": False, "certainty_attention": False}, marks=pytest.mark.slow),
+        pytest.param({"temporal": "gru", "lstm_layers": 2}, marks=pytest.mark.slow),
         {"temporal": "transformer", "lstm_layers": 2},
     ],
 )

@@ -87,6 +87,7 @@ def test_phase_1_normalises_by_shares_and_stays_equal_in_both(together: Path) ->
     assert all(len(list((together / "checkpoints" / name).iterdir())) == 1 for name in ("pretrain", "fit")), "one of them writes checkpoints"
 
 
+@pytest.mark.slow
 def test_one_that_fails_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -112,7 +113,9 @@ def test_one_that_was_killed_ends_all_and_is_told_as_what_it_is(monkeypatch: pyt
     assert "above" not in str(said.value) and "torch.distributed.run" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("how", "told"), [("SIGSEGV", "ended by signal 11: Segmentation fault"), ("tell", r"told to end \(signal 15\)")])
+@pytest.mark.parametrize(
+    ("how", "told"), [pytest.param("SIGSEGV", "ended by signal 11: Segmentation fault", marks=pytest.mark.slow), ("tell", r"told to end \(signal 15\)")]
+)
 def test_the_signal_that_ended_them_is_named(monkeypatch: pytest.MonkeyPatch, how: str, told: str) -> None:
     """Of a crash, or of a launcher that was told to end, it said that the words are above, where there were none."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))

@@ -290,6 +290,7 @@ def test_a_frozen_backbone_stands_still_for_its_part_of_the_steps_and_then_learn
     assert all(parameter.requires_grad for parameter in later.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: torch.compile has nothing to compile with")
 def test_a_compiled_backbone_has_the_same_output_and_gradient_learns_and_leaves_no_trace(tmp_path):
     """Weights after a few steps are not compared: Adam's first step is as long for a gradient of rounding noise as for any other.

@@ -122,6 +122,7 @@ def test_a_setting_that_no_network_is_trained_with_changes_nothing_and_all_begin
     assert "began from nothing (without model.weights)" in render_compared(means([row]), row)
 
 
+@pytest.mark.slow
 def test_no_network_is_taught_the_places_of_forgeries_which_a_3d_network_cannot_tell(root: Path) -> None:
     """With `pretrain.locate`, as the profile `full` has it, r3d_18 had no map to find them in, and the comparison ended there."""
     places, none = (demo_settings({"pretrain": {"pairs": True, "locate": weight}}) for weight in (1.0, 0.0))

@@ -21,7 +21,7 @@ def test_a_bad_week_is_held_for_the_reason_that_was_declared_and_for_no_other(ki
         assert found["switched_off"] == "pass", "its own gate was switched off, and something else held it"
 
 
-@pytest.mark.parametrize("gain", [0.0, 0.3])
+@pytest.mark.parametrize("gain", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_a_good_week_is_promoted(gain: float) -> None:
     held = [verdict.reasons() for seed in range(6) if (verdict := good_week(SETTINGS, 900 + seed, gain=gain).verdict()).verdict != "pass"]
     assert len(held) <= 1, held

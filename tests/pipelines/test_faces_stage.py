@@ -78,7 +78,7 @@ def _handed_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-@pytest.mark.parametrize("change", ["settings", "labels"])
+@pytest.mark.parametrize("change", ["settings", pytest.param("labels", marks=pytest.mark.slow)])
 def test_what_was_cut_by_other_settings_or_under_other_labels_is_not_gone_on_from(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     def stops(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -458,6 +458,7 @@ def test_bare_weights_are_exported_anew(root: Path, tmp_path: Path) -> None:
     assert found["trainable"] and found["threshold"] == 0.7 and found["model_sha256"] == sha256_file(tmp_path / "last-year.safetensors")
 
 
+@pytest.mark.slow
 def test_words_that_would_not_count_are_refused_of_bare_weights_too(root: Path, tmp_path: Path) -> None:
     """They were taken, changed nothing, and stood in the card as what the model wants."""
     from model.checkpoint import save_model
@@ -500,6 +501,7 @@ def test_a_contract_is_refused_for_a_folder_whose_card_says_it(root: Path, tmp_p
     assert found["threshold"] == 0.62 and "contract" not in read_json(root / "models/imported/card.json")["imported"]
 
 
+@pytest.mark.slow
 def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusal_says(root: Path, tmp_path: Path) -> None:
     """The card beside the weights was found again, and with it the same refusal."""
     folder = a_folder_of_ours(tmp_path / "ours", 1)
@@ -543,6 +545,7 @@ def test_a_constant_model_is_refused(root: Path, tmp_path: Path) -> None:
         CliRunner().invoke(app, ["models", "import", str(source), *WHO, "-w", str(root)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_the_next_cycle_starts_from_nothing_and_is_judged_against_an_imported_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(2)
     base = tmp_path / "build/base"

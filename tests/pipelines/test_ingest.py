@@ -159,6 +159,7 @@ def test_a_label_that_a_table_was_given_later_is_something_new(root: Path, setti
     assert ingest(root, settings, [source(table)]).added == 0 and would_run(root, listed).pending_files == 0
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_name_with_files_of_one_size_and_time_are_two_sources(tmp_path: Path) -> None:
     """The second folder's files were taken for the first's."""
     vigil("init", tmp_path / "w", "--profile", "demo")
@@ -890,6 +891,7 @@ def test_an_ingest_that_goes_on_keeps_to_a_limit_that_was_lowered_meanwhile(root
     assert ingest(root, demo_settings({"ingest": {"max_file_bytes": 1000}}), [source(media)]).by_reason == {TOO_BIG: 5}
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time_leaves_nothing_half_taken(root: Path, settings: Settings, sample_media: Path) -> None:
     code = KILLED.format(code=str(ROOT), plan="print('go', flush=True)", root=str(root), media=str(sample_media))
     for delay in (0.05, 0.2, 0.4):

@@ -400,6 +400,7 @@ def test_people_are_not_called_otherwise_than_the_donors_of_fakes(name: str, tak
     assert (done.returncode == 0) is taken and ("otherwise than its donors" in done.stderr) is not taken, done.stderr
 
 
+@pytest.mark.slow
 def test_column_names_of_a_table_are_mapped_at_the_front_door(tmp_path: Path, ingested: tuple[Path, Path, dict[str, Any]]) -> None:
     root = ingested[0]
     put(tmp_path, "m/one.png", "m/two.png", "n/three.png")

@@ -108,6 +108,7 @@ def test_of_the_verdicts_that_an_attack_turned_it_is_told_how_many_stay_so_after
     assert (row["jpeg"], row["h264"], row["jpeg_alone"], row["h264_alone"]) == (1.0, 1.0, 0.0, 0.0), "a codec that changes nothing mends nothing"
 
 
+@pytest.mark.slow
 def test_a_champion_that_attacks_is_itself_judged_at_its_shipped_border(tmp_path: Path, panel: pd.DataFrame) -> None:
     """All its logits lay on one side of 0: it was said to fall from 50% to 50%."""
     from model.card import load_card

@@ -57,6 +57,7 @@ def test_a_study_begins_at_params_yaml_goes_on_and_is_logged(root: Path) -> None
     assert list((root / ".vigil/checkpoints").glob("*")) == [], "an empty folder a study stayed for ever"
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_unless_something_that_a_training_reads_is_another(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Any setting, and the names in another order, began a new study: a night of trials anew, without a word."""
     found = search(root, SETTINGS, 1, 1, 2, OVER)
@@ -81,6 +82,7 @@ def test_a_study_goes_on_unless_something_that_a_training_reads_is_another(root:
     assert caplog.text == "", "of other settings to vary nothing is there"
 
 
+@pytest.mark.slow
 def test_a_trial_learns_by_the_distance_and_the_frozen_start_of_params_yaml(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were put aside without a word: a weight for the critic was advised that had been tried on the distance of scores."""
     ends, train_anew = [], module.train_anew
@@ -265,6 +267,7 @@ def test_a_trial_that_is_given_up_leaves_the_checkpoints_of_others_alone(root: P
     assert [folder.name for folder in (root / module.CHECKPOINTS).iterdir()] == ["a-cycle"]
 
 
+@pytest.mark.slow
 def test_a_cycle_that_replaces_the_sets_meanwhile_changes_nothing(root: Path) -> None:
     """Each trial read data/sets anew, so that a study compared trials of different sets."""
     found = search(root, SETTINGS, 2, 3, 2, ["train.lr"], lambda *_: shutil.rmtree(root / "data/sets", ignore_errors=True))

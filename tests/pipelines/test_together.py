@@ -18,6 +18,7 @@ from tests.pipelines.small_world import add_batch, demo_settings, first_cycle, w
 from workspace.cycle import write_cycle
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_in_two_processes_beside_a_folder_that_is_called_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from model.card import verify
 

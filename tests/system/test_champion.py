@@ -102,6 +102,7 @@ def test_a_dry_run_of_an_erasure_without_a_name_erases_nothing(promoted: Path, t
     assert done.returncode == 2 and "name it" in done.stderr and (root / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_search_says_what_was_tried_and_changes_nothing(promoted: Path, tmp_path: Path):
     root = copy_workspace(promoted, tmp_path / "w")
     before = (root / "params.yaml").read_bytes()

@@ -119,6 +119,7 @@ def test_in_a_folder_that_may_not_be_searched_there_is_no_workspace(tmp_path: Pa
     (tmp_path / "closed").chmod(0o700)
 
 
+@pytest.mark.slow
 def test_sample_media_for_a_workspace_have_both_people_of_a_swap_on_one_side(tmp_path: Path):
     root = tmp_path / "my w"
     assert f"-w '{root}', then vigil retrain -w '{root}'\n" in vigil("init", root, "--profile", "demo").stdout
@@ -177,6 +178,7 @@ def test_no_name_of_a_file_breaks_what_is_printed(tmp_path: Path, form: str):
         assert {row["file"] for row in rows} == {os.fsdecode(name).replace("\udcff", r"\xff") for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_starter(), reason="this checkout ships no starter model")
 def test_no_timeline_of_a_video_is_left_beside_a_photo_that_is_explained_after_it(tmp_path: Path):
     made = make_sample_media(tmp_path / "m", people=1, seconds=1.0, fakes={}, workers=1)
@@ -354,6 +356,7 @@ def test_a_source_that_cannot_be_used_keeps_no_other_from_coming_in(tmp_path: Pa
     assert vigil("ingest", "bad.csv", "-w", "w", cwd=tmp_path, check=False).stderr.startswith("Cannot use the table")
 
 
+@pytest.mark.slow
 def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_path: Path):
     """A file that nothing could open has a row with its name and its person."""
     open_workspace(tmp_path / "w", "demo")
@@ -372,7 +375,7 @@ def test_what_was_put_aside_when_it_came_in_is_erased_as_the_dry_run_says(tmp_pa
     assert vigil_json(*words, "--dry-run")["rows"] == []
 
 
-@pytest.mark.parametrize("first", [(), ("drop",)], ids=["accepted until then", "dropped already"])
+@pytest.mark.parametrize("first", [(), pytest.param(("drop",), marks=pytest.mark.slow)], ids=["accepted until then", "dropped already"])
 def test_a_batch_that_is_dropped_to_come_again_comes_in_as_its_source_says_it_now(tmp_path: Path, first: tuple[str, ...]):
     open_workspace(tmp_path / "w", "demo")
     for name in "ab":
@@ -573,9 +576,9 @@ def one_batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("key", "name", "says"),
     [
         ("  forgers:\n", "  forgers:\n  - nope\n", "nope"),
-        ("  backbone: resnext_tiny", "  backbone: resnext_giant", "resnext_giant"),
+        pytest.param("  backbone: resnext_tiny", "  backbone: resnext_giant", "resnext_giant", marks=pytest.mark.slow),
         ("  size_px: 64", "  size_px: 100", "100 px"),
-        ('  weights: ""', "  weights: IMAGENET1K_V9", "IMAGENET1K_V9"),
+        pytest.param('  weights: ""', "  weights: IMAGENET1K_V9", "IMAGENET1K_V9", marks=pytest.mark.slow),
     ],
 )
 def test_a_name_that_nobody_has_is_refused_before_a_cycle_begins(one_batch: Path, tmp_path: Path, key: str, name: str, says: str) -> None:

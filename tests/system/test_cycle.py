@@ -79,6 +79,7 @@ def test_each_cycle_measures_how_its_champions_age_and_commits_that(promoted: Pa
     assert model["cycle"] == cycle and 0 <= model["auc"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_a_person_makes_a_held_model_the_first_champion(promoted: Path, tmp_path: Path):
     """As it is after a first cycle that the gates held: the same workspace, whose journal ends in a hold."""
     root = copy_workspace(promoted, tmp_path / "w")
@@ -106,6 +107,7 @@ def test_a_person_makes_a_held_model_the_first_champion(promoted: Path, tmp_path
     assert again.returncode == 0 and f"{cycle} is the first champion already (ann: too few videos to decide)" in again.stdout
 
 
+@pytest.mark.slow
 def test_gc_after_a_cycle_deletes_nothing_that_its_remote_must_hold(promoted: Path, tmp_path: Path):
     """It stopped at the hash of data/faces, which DVC notes of what a stage reads, and of which nobody keeps a list."""
     root = copy_workspace(promoted, tmp_path / "w")
@@ -115,6 +117,7 @@ def test_gc_after_a_cycle_deletes_nothing_that_its_remote_must_hold(promoted: Pa
     assert [row["ok"] for row in vigil_json("doctor", "--remote", "-w", root)["checks"] if row["check"] == "remote"] == [True]
 
 
+@pytest.mark.slow
 def test_what_a_dead_cycle_left_is_told_beside_the_json(promoted: Path, tmp_path: Path):
     """The runs that `vigil retrain` ends for a killed one were named on stdout, before the JSON."""
     root = copy_workspace(promoted, tmp_path / "w")
@@ -218,6 +221,7 @@ def test_dvc_restores_what_was_lost(promoted: Path, tmp_path: Path):
     assert stage_runs(root) == ran  # from the cache: nothing was computed again
 
 
+@pytest.mark.slow
 def test_a_batch_that_great_expectations_refuses_is_held_and_the_champion_stays(promoted: Path, tmp_path: Path):
     import cv2
 
@@ -300,6 +304,7 @@ def test_a_killed_stage_without_retries_ends_the_run_with_an_error(ingested: Pat
     assert "killed" in (root / ".vigil" / "kill-drill.log").read_text() and not events(root, "cycle_opened")
 
 
+@pytest.mark.slow
 def test_a_person_ends_a_cycle_that_cannot_be_finished_by_taking_a_batch_out(paused: Broken, tmp_path: Path):
     """As one whose stage fails the same way every time: nothing else could ever be decided, erased or trained."""
     root = copy_workspace(paused.root.parent / "as it was left", tmp_path / "w")
@@ -361,6 +366,7 @@ def test_a_service_that_is_too_large_or_too_slow_is_not_promoted(promoted: Path,
     assert not refused.passed and says in refused.reason
 
 
+@pytest.mark.slow
 def test_wrong_labels_end_a_cycle_before_anything_is_trained_unless_a_person_lets_them(promoted: Path, tmp_path: Path):
     from media.synthetic import make_sample_media
 

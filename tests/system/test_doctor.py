@@ -25,6 +25,7 @@ def states(database: Path, query: str) -> list[str]:
         return sorted(row[0] for row in opened.execute(query))
 
 
+@pytest.mark.slow
 def test_runs_that_a_killed_flow_left_running_are_closed_and_named(ingested: Path, tmp_path: Path) -> None:
     root = copy_workspace(ingested, tmp_path / "w")
     strike(root, Round("group", "faces", 0.0))
@@ -84,6 +85,7 @@ def test_a_run_of_another_machine_on_the_same_server_is_left_alone(ingested: Pat
     assert json.loads(said.splitlines()[-1]) == {"mine": "Crashed", "of before": "Crashed", "of another": "Running"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_prefects_server_starts_pauses_the_doctor(tmp_path: Path) -> None:
     """The server died of it: the doctor waited two minutes for that, held the workspace meanwhile, and called it a mistake in Vigil."""
     root = tmp_path / "w"

@@ -21,7 +21,7 @@ def ready(scheduled: Broken) -> Path:
     return root
 
 
-@pytest.mark.parametrize("kind", ["half-written evaluation", "tampered artifact"])
+@pytest.mark.parametrize("kind", [pytest.param("half-written evaluation", marks=pytest.mark.slow), "tampered artifact"])
 def test_a_spoiled_week_is_held_and_its_cycle_ends(ready: Path, promoted: Path, tmp_path: Path, kind: str) -> None:
     found = run_kind(kind, promoted, ready, tmp_path)
     assert found["complaints"] == [] and found["outcome"] == "held", found

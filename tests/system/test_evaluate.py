@@ -58,6 +58,7 @@ def test_measuring_leaves_the_workspace_as_it_was(promoted: Path, measured: tupl
     assert git(promoted, "status", "--porcelain") == "" and len(vigil_json("batches", "-w", promoted)) == 1
 
 
+@pytest.mark.slow
 def test_identity_says_who_is_in_a_file_and_people_are_drawn(promoted: Path, source: Path, tmp_path: Path) -> None:
     done = vigil("evaluate", source, "--identity", r"pattern:^(p\d+)", "-w", promoted, "--out", tmp_path / "out")
     assert "95% intervals over people." in done.stdout
@@ -69,6 +70,7 @@ def test_identity_says_who_is_in_a_file_and_people_are_drawn(promoted: Path, sou
     assert done.returncode == 1 and "does not say who is in its files" in done.stderr
 
 
+@pytest.mark.slow
 def test_every_past_champion_on_every_source(twice: Path, source: Path, media: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     for kind in ("real", "fake/blendswap"):
@@ -128,6 +130,7 @@ def test_a_source_without_labels_says_what_to_do(promoted: Path, tmp_path: Path)
     assert done.returncode == 1 and "Next:" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_explain_writes_pictures_and_a_sentence_a_person_may_repeat(promoted: Path, source: Path, tmp_path: Path) -> None:
     import cv2
 

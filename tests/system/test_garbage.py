@@ -194,7 +194,7 @@ def needed_here(root: Path) -> set[str]:
     return {md5 for md5s in named_by(root).values() for md5 in md5s if md5.endswith(".dir")} - objects_in(cache_of(root)).keys()
 
 
-@pytest.mark.parametrize("store", ["its own folder", "a folder", "s3"])
+@pytest.mark.parametrize("store", ["its own folder", pytest.param("a folder", marks=pytest.mark.slow), pytest.param("s3", marks=pytest.mark.slow)])
 def test_a_clone_of_after_an_erasure_fetches_the_lists_of_earlier_commits(store: str, root: Path, pictures: list[bytes], tmp_path: Path) -> None:
     """It was told to fetch what is erased, which cannot be, or to give up the champion's tag, which is refused."""
     with s3_server("vault") as (endpoint, _):
@@ -213,6 +213,7 @@ def test_a_clone_of_after_an_erasure_fetches_the_lists_of_earlier_commits(store:
         assert needed_here(clone) == set() and read_manifest(clone / "data" / "raw" / batch_of(clone)) is not None
 
 
+@pytest.mark.slow
 def test_where_the_remote_is_away_or_lacks_a_list_nothing_is_deleted_and_what_helps_is_said(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
     store = tmp_path / "store"
     change_settings(root, {"remote": {"url": str(store)}})
@@ -299,7 +300,7 @@ def packed_clips(root: Path, sample_id: str) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("store", ["folder", "s3"])
+@pytest.mark.parametrize("store", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def test_an_erased_sample_is_nowhere_and_the_stages_go_on_without_it(store: str, root: Path, pictures: list[bytes], tmp_path: Path) -> None:
     if store == "s3":
         with s3_server("vault") as (endpoint, client):

@@ -22,7 +22,7 @@ def test_a_killed_stage_is_run_again_by_the_same_command(promoted: Path, deaths:
     assert repeated(promoted, struck) == []
 
 
-@pytest.mark.parametrize("whom", ["parent", "group"])
+@pytest.mark.parametrize("whom", [pytest.param("parent", marks=pytest.mark.slow), "group"])
 def test_a_sigterm_is_a_pause_and_the_same_command_goes_on(ingested: Path, tmp_path: Path, whom: str):
     """To the process alone or, as `timeout` and shells send it, to all: a server that dies first left the flow waiting for a minute, and failing."""
     root = copy_workspace(ingested, tmp_path / "w")

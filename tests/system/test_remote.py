@@ -125,7 +125,7 @@ def bad(page: dict[str, Any]) -> list[str]:
     return [row["found"] for row in page["checks"] if row["check"] == "remote" and not row["ok"]]
 
 
-@pytest.mark.parametrize("kind", ["s3", "folder"])
+@pytest.mark.parametrize("kind", [pytest.param("s3", marks=pytest.mark.slow), "folder"])
 def test_what_was_pushed_comes_back_in_a_fresh_clone_and_what_rots_is_named_and_put_back(kind: str, tmp_path: Path, template: Path) -> None:
     root, clone = tmp_path / "w", tmp_path / "clone"
     with remote(kind, tmp_path) as (where, store):
@@ -245,6 +245,7 @@ def test_a_list_of_files_that_is_damaged_here_is_named_and_had_anew_from_the_rem
     assert damaged.read_bytes() == content and vigil("gc", "-w", root).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back(tmp_path: Path, template: Path) -> None:
     """The doctor called such a workspace well, and an erasure said that nobody had ever sent what lay in the batch."""
     root = tmp_path / "w"
@@ -268,7 +269,7 @@ def test_a_manifest_that_is_missing_or_damaged_is_named_and_its_batch_comes_back
 @pytest.mark.parametrize(
     ("where", "reason"),
     [
-        ({"url": "s3://past/w", "s3_endpoint_url": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+        pytest.param({"url": "s3://past/w", "s3_endpoint_url": "http://127.0.0.1:9"}, "127.0.0.1:9", marks=pytest.mark.slow),
         ({"url": "s3://nobody-has-this/w", "s3_endpoint_url": "SERVER"}, "bucket"),
         ({"url": ""}, "is empty"),
     ],
@@ -290,6 +291,7 @@ def test_a_remote_that_cannot_be_used_is_three_lines(tmp_path: Path, template: P
             assert reason in said[1], done.stderr
 
 
+@pytest.mark.slow
 def test_what_could_not_be_sent_stays_in_sight_until_it_was(tmp_path: Path, template: Path) -> None:
     """A cycle said it once, on stderr. From then on everything was well: a promoted model could stand on one disk alone for months."""
     root, clone, nowhere = tmp_path / "w", tmp_path / "clone", "http://127.0.0.1:9"
@@ -357,6 +359,7 @@ def test_a_mark_that_cannot_be_read_is_one_until_a_push_has_ended_well(content: 
     assert doctor(root, "--push")[0] == 0 and unsent(root) is None
 
 
+@pytest.mark.slow
 def test_a_workspace_may_lie_below_a_folder_of_any_name(tmp_path: Path) -> None:
     """`vigil init` ended in a mistake of its own, and `vigil doctor --push` of a copy emptied DVC's configuration."""
     root = tmp_path / "josé ü 1" / "w"

@@ -69,6 +69,7 @@ def _wait_until_served(said: str) -> str:
     return address
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_server")
 def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
     """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever. SIGTERM in a stage was a traceback."""
@@ -95,7 +96,7 @@ def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences
     assert [line for line in leftovers(root) if "process" in line or "lock" in line] == []
 
 
-@pytest.mark.parametrize("polls", [False, True])
+@pytest.mark.parametrize("polls", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_schedule_whose_own_server_dies_ends_and_says_so(tmp_path: Path, polls: bool):
     """It stayed, asked nothing any more, and no service manager had a reason to start it again."""
     root = tmp_path / "R&D"  # Prefect lets no deployment be called so

@@ -40,6 +40,7 @@ def test_the_first_week_without_a_label_ends_and_says_so(media: Path, tmp_path: 
     assert "1 new batch" in vigil("retrain", "--dry-run", "-w", root).stdout, "the next labelled batch is a week like any other"
 
 
+@pytest.mark.slow
 def test_with_a_champion_such_a_week_is_measured_for_drift_and_the_champion_stays(promoted: Path, second_media: Path, tmp_path: Path) -> None:
     root = copy_workspace(promoted, tmp_path / "w")
     before = stage_runs(root)

@@ -75,6 +75,7 @@ def client_of(settings: Settings) -> MlflowClient:
     return MlflowClient(settings.registry.tracking_uri)
 
 
+@pytest.mark.slow
 def test_the_clone_of_an_old_tag_leaves_productions_champion_on_a_server(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was told to run `vigil doctor --fix`, and that put production back to the old model, without a word there."""
     monkeypatch.setattr("flows.environment.prepare_environment", lambda root: None)  # it would stay in this process

@@ -60,7 +60,7 @@ def test_workers_say_nothing_of_a_ctrl_c_that_meets_their_start(tmp_path: Path, 
         assert "Paused." in said and problems == "", said + problems
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, signal.SIGKILL])
 def test_rendering_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     """`vigil sample` in the middle, ended by `kill`, by Ctrl-C of it alone, and the hard way."""
     words = [Path(sys.executable).with_name("vigil"), "sample", tmp_path / "m", "--people", "400"]

@@ -100,6 +100,7 @@ def test_a_new_workspace_gets_database_experiment_and_model_once(tmp_path):
     assert registry.prepare(tmp_path, settings) == first
 
 
+@pytest.mark.slow
 def test_a_database_whose_making_was_killed_is_made_anew_by_whoever_comes_next(tmp_path):
     look = """
         import sys
