@@ -26,7 +26,7 @@ from workspace.naming import Paths, learning_order, still_said
 from workspace.settings import BudgetSettings, Settings, SplitSettings
 from workspace.state import batch_states, came_from
 
-__all__ = ["draw_panel", "draw_training", "learning_order", "run", "split_of"]
+__all__ = ["draw_panel", "draw_training", "run", "split_of"]
 
 Row = dict[str, Any]
 SAID = ("sample_id", "source", "path", "use", "identity", "donor", "source_video", "duplicate_of", "looks")  # of a dropped batch's rows

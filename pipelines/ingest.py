@@ -7,6 +7,7 @@ the next run goes on: what was read, compared and packed is not done again. The 
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -71,13 +72,19 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
             with fetched(root, source, settings.ingest, seen) as place, begun(root, source.name, place.source) as unfinished:
                 _ingest_source(root, settings, source, place, wanted, known, seen, unfinished, report, progress)
         except OSError as problem:
-            if is_no_room(problem) or (names_path_in(problem, root) and not names_path_in(problem, root / os.path.expanduser(source.path))):
+            if is_no_room(problem) or (names_path_in(problem, root) and not _is_of_source(problem, root, source)):
                 raise
             there = "Check the path, and that its disk or share is there; then run the same again."
             report.refused[source.name] = NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there)
         except DataError as problem:
             report.refused[source.name] = problem
     return report
+
+
+def _is_of_source(problem: OSError, root: Path, source: SourceSettings) -> bool:
+    """Whether a path of the workspace that a failure names is one of a source that lies in it. A workspace may lie in its source, too."""
+    place = Path(os.path.abspath(root / os.path.expanduser(source.path)))
+    return place.is_relative_to(os.path.abspath(root)) and names_path_in(problem, place)
 
 
 def pending(root: Path, settings: Settings, sources: Sequence[SourceSettings], problems: dict[str, str] | None = None) -> int:
@@ -184,6 +191,7 @@ def _ingest_source(
     by_people = root / ".vigil" / "outbox" in Path(source.path).parents  # never a column `case_id` that somebody else wrote
     taken, contents = _measure_all(source, settings, place, listing, known, seen, unfinished, counts, by_people, progress)
     rows = _rows(taken, source, listing, by_people, report, counts)
+    counts.unmatched_videos = _unmatched_videos([row for row, _ in rows], contents, known)
     _name_source_videos([row for row, _ in rows], contents, known)
     recorded = _recorded(root, [row["sample_id"] for row, _ in rows], known)
     for row, _ in rows:
@@ -288,6 +296,14 @@ def _measure_all(
             known.compare(sample_id, found, now, counts, settled)
     contents = {composed(found.name): before.sample_id for found, _, before in listed if before}
     return fresh, contents | {composed(item.found.name): item.measured.sample_id for item in done}
+
+
+def _unmatched_videos(rows: Sequence[Mapping[str, Any]], contents: Mapping[str, str], known: Known) -> list[str]:
+    """The source videos that usable fakes name where no file has that path, here or in any batch, and no other file is of that video."""
+    named = Counter(composed(row["source_video"]) for row in rows)
+    fakes = {composed(row["source_video"]) for row in rows if row["label"] == "fake" and not row["quarantine"]} - {""}
+    alone = {video for video in fakes if named[video] == 1 and video not in contents}
+    return sorted(alone - known.videos()) if alone else []
 
 
 def _name_source_videos(rows: Sequence[dict[str, Any]], contents: Mapping[str, str], known: Known) -> None:

@@ -132,6 +132,11 @@ class Known:
             if row["phash"] and not row["quarantine"]:
                 self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"]))))
 
+    def videos(self) -> set[str]:
+        """What a source video may be called: the paths of all known files, and what these say that they are of."""
+        said = [*self.said.values(), *(one for of_label in self.dropped.values() for one in of_label.values())]
+        return {composed(one.path) for one in said} | {look.source_video for look in self.looks}
+
     def batch_of(self, sample_id: str) -> str:
         """The batch with what is known of a content, '' for new content; a dropped batch where no other holds it."""
         said = [*self.dropped.get(sample_id, {}).values()]

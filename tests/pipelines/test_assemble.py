@@ -24,6 +24,7 @@ from workspace.for_review import erased_path
 from workspace.forgetting import forget
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, write_manifest
+from workspace.naming import learning_order
 from workspace.repository import init_repository
 from workspace.settings import BudgetSettings, Settings
 
@@ -474,9 +475,9 @@ def test_a_batch_that_a_person_released_keeps_its_place_in_later_cycles(tmp_path
         journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
     for batch, state in (("z", "held"), ("z", "accepted"), ("a", "accepted"), ("z", "held"), ("z", "accepted")):
         journal.append("batch_state", batch=batch, state=state, who="ana", why="looked at")
-    in_its_cycle = assemble.learning_order(journal.events(), ["a", "z"])
+    in_its_cycle = learning_order(journal.events(), ["a", "z"])
     learn(journal, 1, "a", "z")
-    later = assemble.learning_order(journal.events(), ["0-new", "a", "z"])
+    later = learning_order(journal.events(), ["0-new", "a", "z"])
     assert later == [*in_its_cycle, "0-new"]
 
 
@@ -488,7 +489,7 @@ def test_only_what_a_promoted_cycle_learned_has_a_place_and_the_first_time_count
     learn(journal, 1, "m")
     learn(journal, 2, "z")
     learn(journal, 3, "m", "a")
-    assert assemble.learning_order(journal.events(), ["a", "m", "z"]) == ["m", "z", "a"]
+    assert learning_order(journal.events(), ["a", "m", "z"]) == ["m", "z", "a"]
 
 
 @pytest.mark.parametrize("identity", ["unknown", "one person of the training side"])

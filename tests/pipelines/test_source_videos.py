@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.assemble import _name_as_first, _with_dropped
 from pipelines.ingest import ingest
+from pipelines.intake import IngestReport
 from pipelines.rows import rows_of
 from pipelines.sides import decide_sides, only_standing, split_of, standing
 from tests.pipelines.small_world import demo_settings
@@ -54,12 +55,14 @@ WEEKS: dict[str, list[tuple[str, Rows]]] = {
 }  # fmt: skip
 
 
-def take_in(root: Path, folder: Path, name: str, rows: Rows, batch: str) -> None:
+def take_in(root: Path, folder: Path, name: str, rows: Rows, batch: str) -> IngestReport:
     for path, picture, *_ in rows:
         photo(folder / path, picture)
     with open(folder / "labels.csv", "w", newline="") as handle:
         csv.writer(handle).writerows([("path", "label", "identity", "source_video"), *((path, *said) for path, _, *said in rows)])
-    assert not ingest(root, SETTINGS, [source(folder / "labels.csv", name)], batch=batch).refused
+    report = ingest(root, SETTINGS, [source(folder / "labels.csv", name)], batch=batch)
+    assert not report.refused
+    return report
 
 
 def sides_of(root: Path) -> dict[str, str]:
@@ -92,3 +95,15 @@ def test_a_drop_moves_no_fake_that_was_made_of_what_went_to_another_person(tmp_p
     assert sides_of(root)[fake] == "holdout"
     set_batch_state(root, "b0", "dropped", who="ana", why="asked to")
     assert sides_of(root)[fake] == "holdout"
+
+
+def test_a_fake_whose_source_video_nothing_else_is_or_names_is_told(tmp_path: Path) -> None:
+    """A misspelt column tied no fake to its real, and nobody was told."""
+    root, table = tmp_path / "w", [("real/1.jpg", ANAS, "real", ANA, ""), ("real/3.jpg", BOBS, "real", BOB, "of bob")]
+    fakes = [("fake/1.jpg", 31, "fake", "", "real/1.jpg"), ("fake/2.jpg", 32, "fake", "", "of bob"), ("fake/3.jpg", 33, "fake", "", "real/3.JPG")]
+    take_in(root, tmp_path / "first", "first", table, "w1")
+    found = take_in(root, tmp_path / "second", "second", [*fakes, ("fake/4.jpg", 34, "fake", "", "one"), ("fake/5.jpg", 35, "fake", "", "one")], "w2")
+    assert found.sources["second"].unmatched_videos == ["real/3.JPG"]
+    assert any("fakes of a source video that no other file is or names: 1, as 'real/3.JPG'" in line for line in found.lines())
+    same = take_in(root, tmp_path / "third", "third", [("real/3.jpg", 41, "real", "", ""), ("fake/1.jpg", 42, "fake", "", "real/3.jpg")], "w3")
+    assert same.sources["third"].unmatched_videos == []

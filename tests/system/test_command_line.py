@@ -235,18 +235,18 @@ def kept_out() -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("closed", [".vigil", "data/raw", "journal.jsonl"])
-def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: Path, closed: str) -> None:
+@pytest.mark.parametrize(("closed", "where"), [(".vigil", "w"), ("data/raw", "w"), ("journal.jsonl", "w"), ("data/raw", "media/w")])
+def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: Path, closed: str, where: str) -> None:
     """`vigil ingest` asked for another path, or to look whether the source's disk is there, and the path that was named was right."""
-    words, root = kept_out(), tmp_path / "w"
-    open_workspace(root, "demo")
+    words, root = kept_out(), tmp_path / where
     (tmp_path / "media" / "real").mkdir(parents=True)
+    open_workspace(root, "demo")
     cv2.imwrite(str(tmp_path / "media" / "real" / "a.png"), np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))
     (root / "journal.jsonl").touch()
     mode = (root / closed).stat().st_mode
     (root / closed).chmod(0o500)
     try:
-        done = subprocess.run([*words, sys.executable, "-m", "vigil", "ingest", "media", "-w", "w"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*words, sys.executable, "-m", "vigil", "ingest", "media", "-w", where], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     finally:
         (root / closed).chmod(mode)
     first, why, then = done.stderr.splitlines()[-3:]
