@@ -9,8 +9,10 @@ feedback/erasing.py.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -27,6 +29,7 @@ from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.keep")
 WHO = "system:retention"
+ROWS_AT_A_TIME = 1000
 DONE = {"deleted": "deleted", "quarantined": "quarantined", "kept": "released"}  # what becomes of a file, and how the trail calls it
 ERASED_FAKE = "called fake in an upload that was erased since"  # of media that others hold: what hides them does not go with it
 WHY = {"deleted": "kept long enough", "quarantined": "called fake", "kept": "not called fake any more"}
@@ -45,7 +48,7 @@ class Retention:
         """
         moment, done, stuck = moment or now(), dict.fromkeys(DONE.values(), 0), list[str]()
         with self.database.read() as connection:
-            due = {sha256: what for sha256, what in self._due(connection, moment, only).items() if what}
+            due = self._due(connection, moment, only)
         for sha256 in sorted(due, key=lambda one: due[one] == "deleted"):  # the others first: they need no store
             # one file a transaction, and looked at again: others wait for a moment only
             with one_of_many(sha256, stuck), self.database.write() as connection:
@@ -92,11 +95,10 @@ class Retention:
         audit.append(connection, WHO, f"media.{DONE[what]}", f"media:{sha256}", {"why": WHY[what]})
 
     def _due(self, connection: Connection, moment: str, sha256: str = "") -> dict[str, str]:
-        """What each file is to be: deleted, quarantined, kept again, or "" where it stays what it is."""
-        files: dict[str, list[Mapping[str, Any]]] = {}
-        for row in _uploads(connection, sha256):
-            files.setdefault(row["sha256"], []).append(row)
-        return {name: self._what(rows, moment) for name, rows in files.items()}
+        """What each file is to be that does not stay what it is: deleted, quarantined, kept again. The uploads of one file at a time are in memory."""
+        files = groupby(_uploads(connection, sha256), key=itemgetter("sha256"))
+        judged = ((name, self._what(list(rows), moment)) for name, rows in files)
+        return {name: what for name, what in judged if what}
 
     def _what(self, rows: list[Mapping[str, Any]], moment: str) -> str:
         working = any(row["state"] != "done" for row in rows)
@@ -119,18 +121,18 @@ class Retention:
 
 def remember_fake(connection: Connection, sha256: str, before: str) -> None:
     """Note of media that others hold that they were called fake `before` one of their uploads was erased, where no other upload says so."""
-    rows = _uploads(connection, sha256)
+    rows = list(_uploads(connection, sha256))
     if before and rows and not _called_fake(rows):
         connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(why=ERASED_FAKE))
 
 
 def called_fake(connection: Connection, sha256: str) -> str:
     """Since when a file has been called fake, "" where it is not."""
-    return _called_fake(rows) if (rows := _uploads(connection, sha256)) else ""
+    return _called_fake(rows) if (rows := list(_uploads(connection, sha256))) else ""
 
 
-def _uploads(connection: Connection, sha256: str) -> list[Mapping[str, Any]]:
-    """The uploads of this file, or of all, whose media are here, each with what is known of file and case."""
+def _uploads(connection: Connection, sha256: str) -> Iterator[Mapping[str, Any]]:
+    """The uploads of this file, or of all, whose media are here, file by file, each with what is known of file and case."""
     query = select(
         MEDIA.c.sha256, MEDIA.c.state.label("media_state"), MEDIA.c.state_since, MEDIA.c.why,
         *(DETECTIONS.c[name] for name in ("number", "state", "policy", "mode", "verdict", "finished_at", "created_at")),
@@ -141,7 +143,7 @@ def _uploads(connection: Connection, sha256: str) -> list[Mapping[str, Any]]:
     ).where(MEDIA.c.state != "deleted", DETECTIONS.c.state != "erased")  # fmt: skip
     if sha256:
         query = query.where(MEDIA.c.sha256 == sha256)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    yield from map(dict, connection.execute(query.order_by(MEDIA.c.sha256), execution_options={"yield_per": ROWS_AT_A_TIME}).mappings())
 
 
 def _called_fake(rows: list[Mapping[str, Any]]) -> str:
