@@ -48,7 +48,7 @@ def would_erase(root: Path, settings: Settings, what: str) -> dict[str, Any]:
         raise _unknown(root, what)
     page |= {"uploads": sum(one["state"] != "erased" for one in uploads), "held_by": held_by}
     if held_by:
-        return {**page, "kept_in": [], "near_duplicates": [], "not_here": 0, "models": [], "not_known": []}
+        return {**page, "kept_in": [], "near_duplicates": [], "made_of": [], "not_here": 0, "models": [], "not_known": []}
     return {**page, "models": learned_from(root, [sha256])[sha256], "not_known": not_known(root)}
 
 
@@ -66,6 +66,7 @@ def render_would_erase(page: dict[str, Any]) -> str:
         lines.append(f"  {page['not_here']} objects of earlier cycles are not in this cache: those that the remote has are fetched and looked into")
     lines += [f"  {batch}: has the same file from another source, in which it stays" for batch in page["kept_in"]]
     lines += [f"  near duplicate, another file, which stays: {sample_id[:16]}..." for sample_id in page["near_duplicates"]]
+    lines += [f"  made of it, as its table says; it stays: {sample_id}" for sample_id in page["made_of"]]
     lines += [f"  {tag} cannot be restored whole any more" for tag in page["tags"]]
     lines += [f"  cannot be erased: the weights of {_name(model)}, which {_how(model)}" for model in page["models"]]
     lines += [f"  not known: {WHETHER.format(cycle=cycle)}" for cycle in page["not_known"]]
@@ -137,6 +138,7 @@ def render_erased(found: dict[str, Any]) -> str:
             objects = f"{done['cached_objects']} objects of DVC's cache and {done['remote_objects']} of its remote deleted"
             lines.append(f"{row['sha256'][:16]}...: taken out of {', '.join(done['batches'])}; {objects}.")
             lines += [f"  {batch} has the same file from another source: it stays there, unless it is erased by its sha256." for batch in done["kept_in"]]
+            lines += [f"  Made of it, as its table says; it stays unless it is erased too: {sample_id}" for sample_id in done["made_of"]]
             lines += [f"  {tag} cannot be restored whole any more." for tag in done["tags"]]
         lines += [f"  Cannot be erased: the weights of {_name(model)}, which {_how(model)}." for model in row["models"]]
     lines += [f"Not known: {WHETHER.format(cycle=cycle)}." for cycle in found["not_known"]]

@@ -29,6 +29,7 @@ from workspace.state import batch_states
 if TYPE_CHECKING:
     import pandas as pd
 
+Named = dict[str, Any]  # NAMING of a row
 BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", "attributes", "shard", "phash", "duplicate_of", "looks")
 NAMING = ("sample_id", "source", "path", "source_video", "case_id")  # how files are called, and what they were made of
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
@@ -45,7 +46,8 @@ PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 class Forgotten:
     """What was done: batches rewritten, folders and tables removed (stages make them again), objects deleted from DVC's cache and its remote.
 
-    `tags` are those that can no longer be restored whole; `kept_in` names, by sample, the batches that have it from another source.
+    `tags` are those that can no longer be restored whole; `kept_in` names, by sample, the batches that have it from another source, `made_of` the samples
+    that name it as their source video, which stay.
     """
 
     samples: list[str] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Forgotten:
     remote_objects: int = 0
     tags: list[str] = field(default_factory=list)
     kept_in: dict[str, list[str]] = field(default_factory=dict)
+    made_of: dict[str, list[str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -72,7 +75,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     refuse_damaged(root)
     refuse_absent(root)
     report = Forgotten()
-    _name_by_hash(root, case_of)
+    report.made_of = _name_by_hash(root, case_of)
     for manifest in manifests(root):
         found = _forget_in_batch(manifest.parent, case_of)
         if found:
@@ -131,9 +134,10 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
     """
     refuse_damaged(root)
     refuse_absent(root)
-    rows, alike, rewritten, keeping = [], [], set(), []
+    rows, alike, rewritten, keeping, tables = [], [], set(), [], dict[str, list[Named]]()
     for manifest in manifests(root):
         batch, table = manifest.parent.name, read_manifest(manifest.parent)
+        tables[batch] = _names_in(table)
         mine = table[(table["sample_id"] == sample_id) & ((table["case_id"] == case_id) | (case_id == ""))]
         rewritten |= {batch} if len(mine) else set()
         keeping += [batch] if mine.empty and _with_media(table, {sample_id}) else []
@@ -144,6 +148,8 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
         ]
         group = {sample_id, *mine["duplicate_of"]} - {""}
         alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()
+    made = _by_content(*_made_from(root, tables, {sample_id: case_id})).get(sample_id, [])
+    made += [row["sample_id"] for row in chain.from_iterable(tables.values()) if row["source_video"] == erased_path(sample_id)]  # of before
     wanted = {sample_id} if rewritten else set()
     kept_in = {sample_id: keeping} if keeping else {}
     held = _held(root, wanted, kept_in, but=rewritten)
@@ -158,6 +164,7 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
         "not_here": len(with_files(here, folders) - here.keys()),
         "tags": tags_needing(root, set(held)),
         "near_duplicates": sorted(set(alike)),
+        "made_of": sorted(set(made)),
     }
 
 
@@ -258,34 +265,51 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
     return sorted(mine["sample_id"])
 
 
-def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
+def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> dict[str, list[str]]:
     """Have what was made of these files name them as they are called from now on: under the old name it would pass for made of another file of that path.
 
-    This comes before the files' own rows are blanked, which know the names.
+    This comes before the files' own rows are blanked, which know the names. Returns, by file, the samples that were made of it and do not go with it.
     """
-    tables: dict[str, Sequence[Mapping[str, Any]]] = {}
-    for folder in (manifest.parent for manifest in manifests(root)):
-        tables[folder.name] = [dict(zip(NAMING, row, strict=True)) for row in read_manifest(folder)[list(NAMING)].itertuples(index=False)]
-    tables = still_said(Journal(root).events(), tables)
-    paths = Paths(tables)
+    tables = {manifest.parent.name: _names_in(read_manifest(manifest.parent)) for manifest in manifests(root)}
+    made_from, gone = _made_from(root, tables, case_of)
+    for folder in (manifest.parent for manifest in manifests(root) if made_from):
+        table = read_manifest(folder)
+        keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)
+        anew = [erased_path(made_from[key]) if key in made_from else video for key, video in zip(keys, table["source_video"], strict=True)]
+        if anew != table["source_video"].tolist():
+            write_manifest(table.assign(source_video=anew), folder)
+    return _by_content(made_from, gone)
+
+
+def _names_in(table: "pd.DataFrame") -> list[Named]:
+    return [dict(zip(NAMING, row, strict=True)) for row in table[list(NAMING)].itertuples(index=False)]
+
+
+def _made_from(root: Path, tables: Mapping[str, Sequence[Named]], case_of: Mapping[str, str]) -> tuple[dict[tuple[str, str], str], set[str]]:
+    """By sample and the source video that it names, the file that it was made of, where that goes from every batch which has it; and all that go so."""
+    said = still_said(Journal(root).events(), tables)
+    paths = Paths(said)
     staying: set[str] = set()
     leaving: set[str] = set()
-    for row in chain.from_iterable(tables.values()):
+    for row in chain.from_iterable(said.values()):
         goes = case_of.get(row["sample_id"]) in ("", row["case_id"])
         (leaving if goes else staying).add(row["sample_id"])
     meant: dict[tuple[str, str], str] = {}
-    for batch, rows in tables.items():
+    for batch, rows in said.items():
         for row in rows:  # an answer has the name of its file's row, and another source and batch
             video = composed(row["source_video"])
             meant.setdefault((row["sample_id"], video), paths.meant(video, row["source"], batch))
     gone = leaving - staying
-    made_of = {key: erased_path(content) for key, content in meant.items() if content in gone}
-    for folder in (manifest.parent for manifest in manifests(root) if made_of):
-        table = read_manifest(folder)
-        keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)
-        anew = [made_of.get(key, video) for key, video in zip(keys, table["source_video"], strict=True)]
-        if anew != table["source_video"].tolist():
-            write_manifest(table.assign(source_video=anew), folder)
+    return {key: content for key, content in meant.items() if content in gone}, gone
+
+
+def _by_content(made_from: Mapping[tuple[str, str], str], gone: Collection[str]) -> dict[str, list[str]]:
+    """By file, the samples that were made of it and stay."""
+    found: dict[str, set[str]] = {}
+    for (sample_id, _), content in made_from.items():
+        if sample_id not in gone:
+            found.setdefault(content, set()).add(sample_id)
+    return {content: sorted(samples) for content, samples in found.items()}
 
 
 def _naming(root: Path, samples: Collection[str]) -> list[str]:

@@ -246,7 +246,9 @@ def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: P
     mode = (root / closed).stat().st_mode
     (root / closed).chmod(0o500)
     try:
-        done = subprocess.run([*words, sys.executable, "-m", "vigil", "ingest", "media", "-w", where], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*words, sys.executable, "-m", "vigil", "ingest", "media", "-w", where], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
     finally:
         (root / closed).chmod(mode)
     first, why, then = done.stderr.splitlines()[-3:]

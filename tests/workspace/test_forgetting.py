@@ -263,6 +263,21 @@ def test_a_dry_run_names_the_rows_that_the_erasure_takes_and_those_alone(batch: 
     assert [row["bytes"] for row in would_forget(root, SAMPLES[1])["rows"]] == [0], "put aside: what goes is its name and its person"
 
 
+def test_what_was_made_of_an_erased_file_is_named_and_stays(batch: Path) -> None:
+    """Who asked for an erasure of their video was not told that fakes of them stay."""
+    root, gone, other = batch.parents[2], SAMPLES[2], SAMPLES[3]
+    init_repository(root, "")
+    table = read_manifest(batch).set_index("sample_id", drop=False)
+    table.loc[SAMPLES[4:6], ["label", "identity", "source_video"]] = [["fake", "", f"{gone}.jpg"], ["fake", "", f"{other}.jpg"]]
+    table.loc[gone, "source_video"] = f"{gone}.jpg"  # as some sets say of a real
+    write_manifest(table.reset_index(drop=True), batch)
+    assert would_forget(root, gone)["made_of"] == [SAMPLES[4]] and would_forget(root, SAMPLES[4])["made_of"] == []
+    found = forget(root, {gone: "", SAMPLES[5]: "", other: ""}, "ada")
+    assert found.made_of == {gone: [SAMPLES[4]]}, "what goes itself does not stay"
+    assert would_forget(root, gone)["made_of"] == [SAMPLES[4]] and forget(root, {gone: ""}, "ada").made_of == {}
+    assert read_manifest(batch).set_index("sample_id").loc[SAMPLES[4], "shard"] != ""
+
+
 def test_with_a_half_written_file_of_dvc_nothing_is_erased_by_half(batch: Path, tmp_path: Path) -> None:
     """The batch was rewritten, its copies in DVC's cache stayed, and it ended in a KeyError that was called a mistake in Vigil."""
     root, gone = tmp_path / "opened", SAMPLES[2]
