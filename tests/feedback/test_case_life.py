@@ -18,6 +18,7 @@ from feedback.retention import Retention
 from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX, REVIEWS
 from tests.feedback.test_handover import rows_of
 from tests.feedback.world import JPEG, World
+from tests.size import drill
 from workspace.files import sha256_bytes
 
 FILES = [JPEG + bytes([number]) for number in range(2)]
@@ -156,4 +157,4 @@ class CaseLife(RuleBasedStateMachine):
 
 
 TestCaseLife = CaseLife.TestCase
-TestCaseLife.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestCaseLife.settings = settings(max_examples=drill(8, 20), stateful_step_count=25, deadline=None)

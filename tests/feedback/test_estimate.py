@@ -146,6 +146,7 @@ def test_what_was_drawn_is_shown_as_it_came(world: World) -> None:
     assert [case["id"] for case in world.cases.queue(world.ann)] == cases
 
 
+@pytest.mark.parametrize("world", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_a_part_that_was_raised_meanwhile_counts_for_what_it_was_drawn_from(world: World) -> None:
     for number in range(200):
         part = 0.1 if number < 100 else 1.0
@@ -158,6 +159,7 @@ def test_a_part_that_was_raised_meanwhile_counts_for_what_it_was_drawn_from(worl
     assert found["value"] == pytest.approx(0.75, abs=0.01), "0.55 where each drawn verdict counts alike"
 
 
+@pytest.mark.parametrize("world", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_files_that_are_sent_often_have_no_more_chances_to_be_drawn(world: World) -> None:
     """Each upload was drawn anew: what was sent sixty times, and wrong, was in nearly every sample, and the estimate far below the truth."""
     truth, right, often = {}, 0, 12

@@ -24,6 +24,7 @@ from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.feedback.databases import KINDS, drop_postgres, filled_url, fresh_postgres
 from tests.feedback.killing import killed_at_line
 from tests.feedback.world import JPEG, World, write_settings
+from tests.size import drill
 from workspace.files import atomic_file, sha256_bytes
 from workspace.settings import QueueSettings, Settings, load_settings
 
@@ -305,7 +306,7 @@ def test_sigkill_before_any_line_neither_loses_nor_doubles_a_label(tmp_path: Pat
     fill(world)
     world.close()
     settings, expected = world.settings, None
-    for number in range(1, 10_000, 3):  # every third line: each death is a process
+    for number in range(1, 10_000, drill(8, 3)):  # not every line: each death is a process
         copy = tmp_path / "copy"
         shutil.copytree(root, copy)
         killed = killed_at_line(number, lambda copy=copy: take(copy, settings))
@@ -355,7 +356,7 @@ def test_sigkill_in_a_review_leaves_the_whole_review_or_none(tmp_path: Path) -> 
     def answer(root: Path) -> None:
         Cases(Database(root, settings), settings.feedback).review(bob, case_id, "fake")
 
-    for number in range(1, 1000):
+    for number in range(1, 1000, drill(4, 1)):
         copy = tmp_path / "copy"
         shutil.copytree(fresh, copy)
         killed = killed_at_line(number, lambda copy=copy: answer(copy))

@@ -19,6 +19,7 @@ from feedback.handover import waiting
 from feedback.tables import CASES, DETECTIONS, MEDIA, METADATA, OUTBOX, REVIEWS, USERS
 from tests.feedback.databases import KINDS, database_url, drop_postgres
 from tests.feedback.world import write_settings
+from tests.size import drill
 from workspace.errors import WorkspaceError
 
 MOMENT = "2026-11-0{}T10:00:00.000+00:00"
@@ -84,7 +85,7 @@ def open_carried(kind: str, root: Path, rows: Rows, noted: bool = False) -> tupl
     st.integers(0, 3),
     st.booleans(),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drill(5, 12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_row_of_the_first_service_is_carried_over(
     tmp_path_factory: pytest.TempPathFactory, kind: str, cases: list[tuple[str, str]], repeats: int, alone: int, noted: bool
 ) -> None:

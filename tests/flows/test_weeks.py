@@ -25,6 +25,7 @@ import pipelines.decay
 import workspace.repository
 from flows.plan import batches_trained_on
 from flows.taking_in import Taken
+from tests.size import drill
 from tests.workspace.worlds import verdict_for
 from vigil import deciding
 from workspace.batches import set_batch_state
@@ -343,7 +344,7 @@ def simulate(folder: Path, worlds: int, steps: int, phases: Any = tuple(Phase)) 
 
 def test_hundreds_of_weeks(tmp_path: Path) -> None:
     """`make weeks` lives through a thousand."""
-    wanted, total = int(os.environ.get("VIGIL_WEEKS", "100")), Counter[str]()
+    wanted, total = int(os.environ.get("VIGIL_WEEKS", drill(100, 200))), Counter[str]()
     for number in range(wanted):  # how many weeks a world has is drawn, too
         (tmp_path / str(number)).mkdir()
         total += simulate(tmp_path / str(number), worlds=10, steps=50)

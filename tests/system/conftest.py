@@ -18,6 +18,7 @@ import yaml
 from benchmarks.commands import one_prefect_server
 from benchmarks.kills import Round, at_work, environment, recorded, running_stage, stage_name, strike
 from media.synthetic import make_sample_media
+from tests.size import drill
 from tests.system.world import Asked, Broken, change_settings, copy_workspace, events, key_of, quick_workspace, stage_runs, vigil
 from workspace.files import read_json, sha256_bytes
 from workspace.revisions import git
@@ -108,9 +109,8 @@ def kill_stage(root: Path, stage: str, delay_seconds: float) -> dict[str, Any]:
 def dying(tmp_path_factory: pytest.TempPathFactory, ingested: Path, prefect: dict[str, str], settings_read: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The first cycle's workspace and the deaths before phase 1. One cycle serves the kill drill and all that needs a finished one: it takes minutes."""
     root = copy_workspace(ingested, tmp_path_factory.mktemp("promoted") / "w")
-    return root, die(
-        root, prefect, (Round("parent", "", 2.0), Round("group", "faces", 0.5), Round("parent", "validate", 0.0, after=True), Round("group", "forge", 0.5))
-    )
+    early = (Round("parent", "", 2.0), Round("group", "faces", 0.5), Round("parent", "validate", 0.0, after=True), Round("group", "forge", 0.5))
+    return root, die(root, prefect, early[: drill(2, 4)])
 
 
 @pytest.fixture(scope="package")
@@ -137,9 +137,10 @@ def paused(dying: tuple[Path, list[dict[str, Any]]]) -> Broken:
 
 @pytest.fixture(scope="package")
 def deaths(dying: tuple[Path, list[dict[str, Any]]], paused: Broken, prefect: dict[str, str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """All nine deaths of the first cycle, in stages, with everything around them, and between stages; and of a stage alone, whose flow went on."""
+    """All deaths of the first cycle, in stages, with everything around them, and between stages; and of a stage alone, whose flow went on."""
     root, before = dying
-    later = die(root, prefect, (Round("parent", "pretrain", 1.0), Round("group", "harden", 0.2), Round("group", "train", 1.0)))
+    late = (Round("parent", "pretrain", 1.0), Round("group", "harden", 0.2), Round("group", "train", 1.0))
+    later = die(root, prefect, late[: drill(1, 3)])
     with ThreadPoolExecutor(1) as pool:  # the life that loses its stage `train` alone dies in the next
         last = pool.submit(die, root, prefect, (Round("group", "evaluate", 2.0), Round("parent", "gate", 1.0, after=True)))
         struck = kill_stage(root, "train", 1.0)

@@ -13,6 +13,7 @@ import workspace.forgetting
 import workspace.manifest
 from pipelines.seen import Seen
 from tests.feedback.killing import killed_at_line
+from tests.size import drill
 from tests.workspace.worlds import no_file_larger_than
 from vigil.deciding import set_batch_state
 from vigil.erasing import erase, render_erased, render_would_erase, would_erase
@@ -109,7 +110,7 @@ def test_all_of_a_batch_can_go(batch: Path) -> None:
 
 def test_sigkill_before_any_line_leaves_a_batch_that_can_be_read_and_the_next_run_ends_it(batch: Path, tmp_path: Path) -> None:
     gone = SAMPLES[3]
-    for number in range(1, 10_000, 3):  # every third line: each death is a process
+    for number in range(1, 10_000, drill(8, 3)):  # not every line: each death is a process
         copy = tmp_path / "copy"
         shutil.copytree(batch, copy)
         killed = killed_at_line(number, lambda copy=copy: _forget_in_batch(copy, {gone: "case3"}), WATCHED)

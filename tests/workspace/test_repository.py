@@ -25,6 +25,7 @@ import vigil.opening
 import workspace.repository
 from pipelines.train import revision
 from tests.feedback.killing import killed_at_line
+from tests.size import drill
 from tests.workspace.worlds import start_python
 from vigil.deciding import set_batch_state
 from vigil.differences import render_diff
@@ -310,7 +311,7 @@ def test_whatever_ends_init_the_next_one_makes_the_workspace_whole(tmp_path: Pat
     whole = tmp_path / "whole"
     assert open_workspace(whole, "demo") and not open_workspace(whole, "demo")
     half_made = 0
-    for number in range(1, 10_000, 6):  # every sixth line: each death is a process
+    for number in range(1, 10_000, drill(15, 6)):  # not every line: each death is a process
         root = tmp_path / f"w{number}"
         killed = killed_at_line(number, lambda root=root: open_workspace(root, "demo"), {vigil.opening.__file__, workspace.repository.__file__})
         half_made += (root / "params.yaml").exists() and killed
@@ -320,7 +321,7 @@ def test_whatever_ends_init_the_next_one_makes_the_workspace_whole(tmp_path: Pat
             assert repo.config["core"]["remote"] == "store"
         if not killed:
             break
-    assert number > 60 and half_made > 5
+    assert number > 60 and half_made >= drill(2, 6)
 
 
 def test_what_is_private_of_a_workspace_and_of_its_clone_is_closed_to_others_on_the_machine(tmp_path: Path) -> None:
