@@ -20,6 +20,7 @@ from workspace.state import batch_states
 CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
 TWO_LABELS = "two labels for one content"
 SUMMARY = "summary.json"  # of a batch: what came in, in numbers
+NAMING_FILES = ("conflicts", "unmatched_videos")  # lists in an ingest's report, numbers in a summary
 UNLABELLED, CONFLICT = "unlabelled", "conflict"
 DROPPED, LABELLED = "the batch that it came in with was dropped", "a later source says what it is"
 NOT_ASKED = (DROPPED, LABELLED)  # why nobody is asked any more
@@ -75,8 +76,8 @@ def unnamed(summary: Mapping[str, Any]) -> dict[str, Any]:
     reasons: dict[str, int] = {}
     for reason, number in summary.get("by_reason", {}).items():
         reasons[without_names(reason)] = reasons.get(without_names(reason), 0) + number
-    conflicts = summary.get("conflicts", 0)
-    return {**summary, "by_reason": reasons, "conflicts": len(conflicts) if isinstance(conflicts, list) else conflicts}
+    lists = {name: len(told) for name in NAMING_FILES if isinstance(told := summary.get(name, 0), list)}
+    return {"conflicts": 0, **summary, "by_reason": reasons, **lists}
 
 
 def waiting_samples(root: Path) -> Iterator[Waiting]:

@@ -13,7 +13,7 @@ from pipelines.sides import decide_sides, only_standing, split_of, standing
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_ingest import photo, source
 from workspace.batches import set_batch_state
-from workspace.files import sha256_file
+from workspace.files import read_json, sha256_file
 from workspace.journal import Journal
 from workspace.manifest import read_manifest
 from workspace.naming import learning_order
@@ -104,6 +104,7 @@ def test_a_fake_whose_source_video_nothing_else_is_or_names_is_told(tmp_path: Pa
     take_in(root, tmp_path / "first", "first", table, "w1")
     found = take_in(root, tmp_path / "second", "second", [*fakes, ("fake/4.jpg", 34, "fake", "", "one"), ("fake/5.jpg", 35, "fake", "", "one")], "w2")
     assert found.sources["second"].unmatched_videos == ["real/3.JPG"]
+    assert read_json(root / "data/raw/w2/summary.json")["unmatched_videos"] == 1, "no names: an erasure would not find them"
     assert any("fakes of a source video that no other file is or names: 1, as 'real/3.JPG'" in line for line in found.lines())
     same = take_in(root, tmp_path / "third", "third", [("real/3.jpg", 41, "real", "", ""), ("fake/1.jpg", 42, "fake", "", "real/3.jpg")], "w3")
     assert same.sources["third"].unmatched_videos == []
