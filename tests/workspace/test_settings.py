@@ -247,7 +247,6 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern"}}], "`pattern` goes with rule"),
         ("ingest.sources", [{"name": "a", "path": "x", "identity": {"rule": "pattern", "pattern": "(("}}], "regular expression with one group"),
         ("ingest.sources", [{"name": "a", "path": "x", "label_map": {"0": "authentic"}}], "label_map"),
-        ("ingest.sources", [{"name": "a", "path": "x", "label_map": {"Fake": "fake", "FAKE": "real"}}], "capitals"),
         ("serve.trusted_proxies", ["proxy.example"], "not a name"),
         ("serve.trusted_proxies", ["*"], "not a name"),
         ("serve.host_names", ["vigil.example.org:8000"], "without https://, port"),

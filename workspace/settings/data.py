@@ -49,11 +49,6 @@ class SourceSettings(Block):
             lambda path: bool(path.strip()) and ("://" not in path or is_s3(path)),
             "path: {path!r} is not read: a source is a folder or a table on this disk, or s3://BUCKET/PREFIX",
         ),
-        Rule(
-            ("label_map",),
-            lambda label_map: len({(word.lower(), label) for word, label in label_map.items()}) == len({word.lower() for word in label_map}),
-            "label_map: {label_map}: words that differ in capitals alone have one meaning",
-        ),
     )
 
     name: str = Field(description="Short name; becomes the `source` column and part of the batch name.", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
