@@ -69,7 +69,6 @@ def _wait_until_served(said: str) -> str:
     return address
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_server")
 def test_a_second_schedule_of_a_workspace_is_refused_and_one_that_stops_silences_no_copy(tmp_path: Path):
     """Both served one deployment, and the one that stopped paused it: the other ran on and asked nothing, for ever. SIGTERM in a stage was a traceback."""
