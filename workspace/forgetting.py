@@ -75,7 +75,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     refuse_damaged(root)
     refuse_absent(root)
     report = Forgotten()
-    report.made_of = _name_by_hash(root, case_of)
+    _name_by_hash(root, case_of)
     for manifest in manifests(root):
         found = _forget_in_batch(manifest.parent, case_of)
         if found:
@@ -86,13 +86,14 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
     if not report.samples:
         return report
     wanted = set(report.samples)
-    report.kept_in = _kept_in(root, wanted)
+    report.kept_in, named = _kept_in(root, wanted), _named_erased(root, wanted)
+    report.made_of = {content: sorted(set().union(*of.values())) for content, of in named.items()}
     for made in _made_of(root, wanted, report.kept_in):
         shutil.rmtree(made) if made.is_dir() else made.unlink()
         report.folders.append(str(made.relative_to(root)))
     forget_conflicts(root, wanted)
     _forget_names(root, wanted)
-    _version(root, report.batches, _naming(root, wanted))
+    _version(root, report.batches, {batch for of in named.values() for batch in of})
     _fetch_earlier(root)
     held = set(_held(root, wanted, report.kept_in))
     report.tags = tags_needing(root, held)
@@ -148,7 +149,8 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
         ]
         group = {sample_id, *mine["duplicate_of"]} - {""}
         alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()
-    made = _by_content(*_made_from(root, tables, {sample_id: case_id})).get(sample_id, [])
+    made_from, goes = _made_from(root, tables, {sample_id: case_id})
+    made = [one for one, _ in made_from if one not in goes]
     made += [row["sample_id"] for row in chain.from_iterable(tables.values()) if row["source_video"] == erased_path(sample_id)]  # of before
     wanted = {sample_id} if rewritten else set()
     kept_in = {sample_id: keeping} if keeping else {}
@@ -265,20 +267,19 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
     return sorted(mine["sample_id"])
 
 
-def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> dict[str, list[str]]:
+def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
     """Have what was made of these files name them as they are called from now on: under the old name it would pass for made of another file of that path.
 
-    This comes before the files' own rows are blanked, which know the names. Returns, by file, the samples that were made of it and do not go with it.
+    This comes before the files' own rows are blanked, which know the names.
     """
     tables = {manifest.parent.name: _names_in(read_manifest(manifest.parent)) for manifest in manifests(root)}
-    made_from, gone = _made_from(root, tables, case_of)
+    made_from, _ = _made_from(root, tables, case_of)
     for folder in (manifest.parent for manifest in manifests(root) if made_from):
         table = read_manifest(folder)
         keys = zip(table["sample_id"], table["source_video"].map(composed), strict=True)
         anew = [erased_path(made_from[key]) if key in made_from else video for key, video in zip(keys, table["source_video"], strict=True)]
         if anew != table["source_video"].tolist():
             write_manifest(table.assign(source_video=anew), folder)
-    return _by_content(made_from, gone)
 
 
 def _names_in(table: "pd.DataFrame") -> list[Named]:
@@ -303,19 +304,19 @@ def _made_from(root: Path, tables: Mapping[str, Sequence[Named]], case_of: Mappi
     return {key: content for key, content in meant.items() if content in gone}, gone
 
 
-def _by_content(made_from: Mapping[tuple[str, str], str], gone: Collection[str]) -> dict[str, list[str]]:
-    """By file, the samples that were made of it and stay."""
-    found: dict[str, set[str]] = {}
-    for (sample_id, _), content in made_from.items():
-        if sample_id not in gone:
-            found.setdefault(content, set()).add(sample_id)
-    return {content: sorted(samples) for content, samples in found.items()}
+def _named_erased(root: Path, samples: Collection[str]) -> dict[str, dict[str, set[str]]]:
+    """By each of these samples, which were erased, the batches with what was made of it and stays, each with the samples that are it.
 
-
-def _naming(root: Path, samples: Collection[str]) -> list[str]:
-    """The batches with something that was made of one of these samples, which were erased."""
-    videos = {erased_path(sample_id) for sample_id in samples}
-    return [manifest.parent.name for manifest in manifests(root) if read_manifest(manifest.parent)["source_video"].isin(videos).any()]
+    Told by the names that `_name_by_hash` gave, so that an erasure which a kill tore says as much when it is ended.
+    """
+    videos = {erased_path(sample_id): sample_id for sample_id in samples}
+    found: dict[str, dict[str, set[str]]] = {}
+    for manifest in manifests(root):
+        table = read_manifest(manifest.parent)
+        mine = table[table["source_video"].isin(videos)]  # what goes itself has lost the name of its source video by then
+        for sample_id, video in zip(mine["sample_id"], mine["source_video"], strict=True):
+            found.setdefault(videos[video], {}).setdefault(manifest.parent.name, set()).add(sample_id)
+    return found
 
 
 def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
@@ -337,7 +338,7 @@ def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
         write_json(summary, kept)
 
 
-def _version(root: Path, batches: list[str], naming: list[str]) -> None:
+def _version(root: Path, batches: list[str], naming: Collection[str]) -> None:
     """DVC and git know the batches as they are now, and those that named what was erased; a batch that nobody has versioned yet is left to the cycle."""
     from workspace.repository import commit, dvc_add
 
