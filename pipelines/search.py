@@ -11,7 +11,7 @@ What is found was chosen on validation, so its AUC is too good; nothing is writt
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from workspace.settings import Settings
 from workspace.state import champion
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("vigil.search")
 STUDIES = Path(".vigil/search.db")
 LOOKS = 5  # at validation, in each phase
+MOST = 50_000  # runs that MLflow tells at once
 STARTUP = 4  # trials that are neither modelled nor given up: the median of fewer says nothing
 # setting -> (lowest, highest, whether on a log scale)
 SPACE: dict[str, tuple[float, float, bool]] = {
@@ -67,6 +69,7 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
         sets = read_sets(root, settings)
         study = _open(sets, settings, chosen, steps, fit_steps)
         runs = _Runs(root, settings, study.study_name)
+        runs.log(_ended(study))  # of one that ended as the search was killed nobody would read there
         while (done := len(_ended(study))) < trials:
             trial = study.ask({name: _distribution(settings, name) for name in chosen})
 
@@ -74,7 +77,7 @@ def search(root: Path, settings: Settings, trials: int, steps: int, fit_steps: i
                 tell(step, total, f"trial {done} of {trials}  {message}")
 
             _try(sets, _laid_over(settings, trial.params, steps, fit_steps), study, trial, told)
-            runs.log(study.trials[trial.number])
+            runs.log(_ended(study))
         return report(study, settings, champion(Journal(root).events()) is not None)
 
 
@@ -235,18 +238,29 @@ class _Runs:
             self.parent = parent.info.run_id
             client.set_terminated(self.parent)
 
-    def log(self, trial: "FrozenTrial") -> None:
-        """Write one trial that has ended."""
-        tags = {SEARCH_TAG: self.study, "trial": str(trial.number), "mlflow.parentRunId": self.parent, "state": trial.state.name.lower()}
+    def log(self, ended: "Sequence[FrozenTrial]") -> None:
+        """Write those of the trials that no finished run has, each under its number among them, as `report` counts; what a kill broke off is written anew."""
         with open_registry(self.root, self.settings) as client:
-            run = client.create_run(self.experiment, tags=tags, run_name=f"{self.study} trial {trial.number}").info.run_id
-            for name, value in trial.params.items():
-                client.log_param(run, name, value)
-            for step, value in trial.intermediate_values.items():
-                client.log_metric(run, "val_auc", value, step=step)
-            if trial.value is not None:
-                client.log_metric(run, "auc", trial.value)
-            client.set_terminated(run)
+            mine = f"tags.{SEARCH_TAG} = '{self.study}' and tags.`mlflow.parentRunId` = '{self.parent}'"
+            runs = client.search_runs([self.experiment], mine, max_results=MOST)
+            known = {run.data.tags["trial"] for run in runs if run.info.status == "FINISHED"}
+            for run in runs:
+                if run.info.status != "FINISHED":
+                    client.delete_run(run.info.run_id)
+            for number, trial in enumerate(ended):
+                if str(number) not in known:
+                    self._write(client, number, trial)
+
+    def _write(self, client: "MlflowClient", number: int, trial: "FrozenTrial") -> None:
+        tags = {SEARCH_TAG: self.study, "trial": str(number), "mlflow.parentRunId": self.parent, "state": trial.state.name.lower()}
+        run = client.create_run(self.experiment, tags=tags, run_name=f"{self.study} trial {number}").info.run_id
+        for name, value in trial.params.items():
+            client.log_param(run, name, value)
+        for step, value in trial.intermediate_values.items():
+            client.log_metric(run, "val_auc", value, step=step)
+        if trial.value is not None:
+            client.log_metric(run, "auc", trial.value)
+        client.set_terminated(run)
 
 
 def report(study: "Study", settings: Settings, has_champion: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from model import training
 from pipelines import search as module
@@ -154,6 +155,25 @@ def test_a_trial_that_was_killed_and_gone_on_with_is_judged_by_all_its_looks(roo
     before, after = studies(root)[0].trials
     assert before.state.name == "FAIL" and sorted(after.intermediate_values) == [1, 2, 3, 4, 5] and after.state.name == "COMPLETE"
     assert before.intermediate_values and before.intermediate_values.items() <= after.intermediate_values.items()
+
+
+def test_trials_of_a_killed_search_are_logged_once_and_by_the_numbers_of_its_page(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ended as the search was killed was nowhere in MLflow, or half of it; the others had the numbers of another count than the page's."""
+
+    def dies(self: Any, *_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(MlflowClient, "log_param", dies)
+        search(root, SETTINGS, 2, 3, 2, OVER)
+    (study,) = studies(root)
+    study.ask()  # and one that is broken off in its training
+    page = search(root, SETTINGS, 2, 3, 2, OVER)["trials"]
+    with open_registry(root, SETTINGS) as client:
+        runs = client.search_runs([client.get_experiment_by_name(SETTINGS.registry.experiment).experiment_id], "tags.search LIKE '%'")
+    logged = {run.data.tags["trial"]: run for run in runs if run.data.tags["trial"] != "all"}
+    assert len(logged) == len(runs) - 1 == len(page) == 2 and all(run.info.status == "FINISHED" for run in runs)
+    assert all(float(logged[str(row["trial"])].data.params["train.lr"]) == pytest.approx(row["settings"]["train.lr"]) for row in page)
 
 
 @pytest.mark.parametrize("told", [False, True])
