@@ -104,6 +104,7 @@ STANDS_FOR = {
     ),
     ("evaluate", 32): (31, "timed by the clips of a model's own mode, Square begins once: every script here has the usual mode, and none has Square"),
     ("evaluate", 33): (32, "fakes that name no generator are new until there are enough: every one here names its own"),
+    ("evaluate", 34): (33, "few people of a slice are judged by themselves too, pose is told whichever way: every slice here has more of a class, or none"),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
@@ -122,6 +123,7 @@ STANDS_FOR = {
     ),
     ("assemble", 17): (16, "files of one path in several batches of one source are told apart: every file here is named by its person"),
     ("forge", 22): (21, "as assemble 16"),
+    ("gate", 22): (21, "people who all lose alike prove no less than if one of them were spared: as gate 15"),
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (

@@ -9,7 +9,7 @@ Rows are taken as they are: where each was measured on other videos, as the hold
 A figure is None where nothing can be said: no earlier generator, or a value that is missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -27,15 +27,19 @@ class Continual:
     forgetting_from_best: float | None  # AF: best since it was learned (the last update apart) minus now, mean over the earlier generators
     forgetting_from_learned: float | None  # AF: just after learning minus now
     backward_transfer: float | None  # BWT: now minus just after learning
-    forward_transfer: float | None  # FWT: before it was met minus chance, mean over the later generators
+    forward_transfer: float | None  # FWT: before it was met minus chance, mean over the later generators that were measured before they were met
 
     def as_dict(self) -> dict[str, float | None]:
         """The figures by name."""
         return asdict(self)
 
 
-def figures(matrix: Sequence[Sequence[float]] | NDArray[np.floating], learned: Sequence[int], chance: float = CHANCE) -> Continual:
+def figures(
+    matrix: Sequence[Sequence[float]] | NDArray[np.floating], learned: Sequence[int], chance: float = CHANCE, met_before: Collection[int] = ()
+) -> Continual:
     """All figures of a matrix [updates, generators]; `learned` [generators] gives the update (from 0) that brought each.
+
+    `met_before`: generators that the model before had been trained on when they were first measured, which say nothing of forward transfer.
 
     Raises ValueError for a matrix that is not one, or an update that it does not have.
     """
@@ -45,7 +49,7 @@ def figures(matrix: Sequence[Sequence[float]] | NDArray[np.floating], learned: S
     last = len(table) - 1
     met = [generator for generator, update in enumerate(learned) if update <= last]
     earlier = [generator for generator in met if learned[generator] < last]
-    later = [generator for generator in met if learned[generator] > 0]
+    later = [generator for generator in met if learned[generator] > 0 and generator not in met_before]
     now = table[last]
     at_learning = np.array([table[update, generator] for generator, update in enumerate(learned)])
     by_then = [[table[update, generator] for generator in met if learned[generator] <= update] for update in range(min(learned), len(table))]

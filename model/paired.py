@@ -149,22 +149,34 @@ def log_losses(labels: ArrayLike, p_fake: ArrayLike) -> Floats:
 def p_greater(value: float, se: float, df: int, bound: float) -> float:
     """One-sided p-value of the hypothesis that the true value is at most `bound` (Student's t). 1 where nothing can be said.
 
-    People who all differ alike show no spread at all: what counts then is how many they are (the sign test), for two may well agree by chance.
+    People who all differ alike show no spread at all: what counts then is how many they are (the sign test), for two may well agree by chance. Beyond a
+    bound of 0 and more, they are no weaker evidence than if one of them had differed by nothing, which leaves a spread to go by.
     """
     from scipy.stats import t
 
     if df < 1:
         return 1.0
-    if se <= 1e-9 * abs(value - bound):  # not only 0: sums that cancel leave their last digits
-        return float(0.5 ** (df + 1)) if value > bound else 1.0
-    return float(t.sf((value - bound) / se, df))
+    if se > 1e-9 * abs(value - bound):  # not only 0: sums that cancel leave their last digits
+        return float(t.sf((value - bound) / se, df))
+    if value <= bound:
+        return 1.0
+    spared = float(t.sf(df - bound * (df + 1) / value, df)) if bound >= 0 else 1.0
+    return min(0.5 ** (df + 1), spared)
 
 
 def detectable(se: float, df: int, bound: float, alpha: float) -> float:
-    """The true value that a test of "at most `bound`" at level `alpha` finds with a power of 0.8; infinite where it finds nothing."""
+    """The true value that a test of "at most `bound`" at level `alpha` finds with a power of 0.8; infinite where it finds nothing.
+
+    Without any spread it is the value by which all people have to differ alike: see `p_greater`.
+    """
     from scipy.stats import norm, t
 
-    return bound + float(t.isf(alpha, df) + norm.isf(1 - 0.8)) * se if df >= 1 else math.inf
+    if df < 1:
+        return math.inf
+    quantile = float(t.isf(alpha, df))
+    if se > 0 or 0.5 ** (df + 1) <= alpha:
+        return bound + (quantile + float(norm.isf(1 - 0.8))) * se
+    return bound * (df + 1) / (df - quantile) if bound >= 0 and quantile < df else math.inf
 
 
 def needed(n: int, se: float, margin: float, alpha: float, power: float = 0.95) -> int:

@@ -135,11 +135,8 @@ def _against(
     loss = paired_mean(labels, log_losses(labels, rows["p_challenger"]), log_losses(labels, rows["p_champion"]), clusters)
     known = rows_by_generator(rows, settings.gates.min_slice)
     older = {"sha256": cycle.anchor_model, "cycle": cycle.anchor_cycle}
-    cut = [
-        {"slice": name, "n": len(part), **change}
-        for name, part in slices(rows, settings.gates.min_slice).items()
-        if (change := _accuracy_change(part, rows, champion.threshold, challenger.threshold)) is not None
-    ]
+    parts = slices(rows, settings.gates.min_slice)
+    cut = [change for name, part in parts.items() for change in _accuracy_changes(name, part, rows, champion.threshold, challenger.threshold)]
     return {
         "comparison": {
             **class_counts(rows),
@@ -192,10 +189,11 @@ def _auc_change(rows: "pd.DataFrame", before: str) -> dict[str, Any]:
     return {f"{before.removeprefix('p_')}_auc": auc_of(rows, before), "challenger_auc": auc_of(rows, "p_challenger"), **change}
 
 
-def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float) -> dict[str, Any] | None:
-    """Difference of balanced accuracy on a slice, each model at its own threshold.
+def _accuracy_changes(name: str, part: "pd.DataFrame", rows: "pd.DataFrame", before: float, after: float) -> list[dict[str, Any]]:
+    """Difference of balanced accuracy on a slice, each model at its own threshold; no row where all `rows` lack a class.
 
-    A class of which the slice has fewer than FEW_PEOPLE is taken from all rows: two strangers among 300 fakes would hide what those lost.
+    A class of which the slice has fewer than FEW_PEOPLE is taken from all rows: two strangers among 300 fakes would hide what those lost. What these few
+    lost is a row of its own then, by what it is worth in balanced accuracy, which is half; `n` are the videos of the slice there too.
     """
     import pandas as pd
 
@@ -204,13 +202,19 @@ def _accuracy_change(part: "pd.DataFrame", rows: "pd.DataFrame", before: float, 
     have = part.groupby("label")["cluster"].nunique()
     most = have.idxmax() if len(have) else ""
     few = [label for label in ("real", "fake") if have.get(label, 0) < FEW_PEOPLE and label != most]
-    seen = pd.concat([part[~part["label"].isin(few)], rows[rows["label"].isin(few)]])
-    found = paired_balanced_accuracy(
-        seen["label"].to_numpy(dtype=str), seen["p_challenger"] >= after, seen["p_champion"] >= before, seen["cluster"]
-    )  # fmt: skip
-    if found is None or set(seen["label"]) != {"real", "fake"}:
-        return None
-    return {**found.as_dict(), "champion": balanced_accuracy(part, rows, "p_champion", before)}
+    seen = {name: pd.concat([part[~part["label"].isin(few)], rows[rows["label"].isin(few)]])}
+    if set(seen[name]["label"]) != {"real", "fake"}:
+        return []
+    seen |= {f"{name}, its {label}s": part[part["label"] == label] for label in few if have.get(label, 0) > 1}
+    found, champion = [], balanced_accuracy(part, rows, "p_champion", before)
+    for called, some in seen.items():
+        labels = some["label"].to_numpy(dtype=str)
+        change = paired_balanced_accuracy(labels, some["p_challenger"] >= after, some["p_champion"] >= before, some["cluster"])
+        assert change is not None  # there is a video
+        worth = len({*labels}) / 2
+        row = change.as_dict() | {"difference": change.difference * worth, "se": change.se * worth}
+        found.append({"slice": called, "n": len(part), **row, "champion": champion})
+    return found
 
 
 def unmet(holdout: "pd.DataFrame", everything: "pd.DataFrame", cycle: Cycle, least: int) -> dict[str, "pd.DataFrame"]:

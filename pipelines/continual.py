@@ -11,6 +11,7 @@ A holdout grows, so a difference of two rows is of two models and of two sets of
 """
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from workspace.files import write_json
 HISTORY = Path("reports/continual.json")
 
 
-def record(root: Path, evaluation: dict[str, Any], base: str) -> list[dict[str, Any]]:
-    """Add the row of a promoted cycle, trained from the model of cycle `base`, in place of an earlier row of the same cycle; returns all, oldest first."""
+def record(root: Path, evaluation: dict[str, Any], base: str, met: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Add the row of a promoted cycle, trained from the model of cycle `base`, in place of an earlier row of the same cycle; returns all, oldest first.
+
+    `met`: the generators that the base had been trained on, whether or not the holdout had their fakes by then.
+    """
     rows = [row for row in rows_of(root) if row["cycle"] != evaluation["cycle"]]
     matrix = evaluation.get("forgetting_row", {})
     rows.append({
@@ -29,6 +33,7 @@ def record(root: Path, evaluation: dict[str, Any], base: str) -> list[dict[str, 
         "base": base,
         "after": {name: row["challenger"] for name, row in matrix.items() if row.get("challenger") is not None},
         "before": {name: row["champion"] for name, row in matrix.items() if row.get("champion") is not None},
+        "met": sorted(matrix.keys() & {*met}),
     } | _as_the_gate_compared(evaluation))  # fmt: skip
     write_json(root / HISTORY, {"rows": rows})
     return rows
@@ -86,7 +91,8 @@ def table_of(rows: list[dict[str, Any]], champion: str) -> dict[str, Any]:
     worst = max(lost, key=lambda name: lost[name], default="")
     found: dict[str, float | None] = {}
     if judged:
-        found = figures(known, [learned[generators[place]] for place in judged]).as_dict() | {"worst_drop": lost.get(worst)}
+        met_before = [number for number, place in enumerate(judged) if generators[place] in rows[learned[generators[place]]].get("met", ())]
+        found = figures(known, [learned[generators[place]] for place in judged], met_before=met_before).as_dict() | {"worst_drop": lost.get(worst)}
     return {
         "generators": generators,
         "updates": [{"cycle": row["cycle"], "values": line} for row, line in zip(rows, values, strict=True)],

@@ -1,7 +1,7 @@
 """Measure models on any labelled data set: nothing enters the workspace, nothing is chosen, everything can be recomputed.
 
-Every file of the source gets a row in predictions.csv, those without a verdict too; of equal files only the first, and none where their
-labels differ. evaluation.json holds each figure with
+Every file of the source gets a row in predictions.csv, those without a verdict too; of equal files only the first, with what the others say of it, and
+none where their labels differ. evaluation.json holds each figure with
 its cluster-bootstrap interval and n, overall, for stills and videos apart, and for each generator against all reals, and says what was
 drawn: people only where somebody says who they are. The threshold is the one that the model was shipped with; a source never moves it.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from pipelines.ingest import identity_of
+from pipelines.ingest import DESCRIBED, OF_FAKES, identity_of
 from pipelines.layouts import Found, Listing, read_layout
 from pipelines.layouts.found import as_text
 from pipelines.people import Shown
@@ -58,14 +58,13 @@ class Labelled:
 def read_labelled(source: SourceSettings) -> Labelled:
     """The source's labelled files. Raises DataError when the layout does not fit, no file has a label, or it was to say who is in its files and does not."""
     listing = read_layout(source, Path(source.path))
-    named = [replace(found, identity=_person(found, source, listing)) for found in listing.files if found.label in ("real", "fake") and found.use != "never"]
-    files, left_out = _once(named)
+    files, left_out = _once([replace(found, identity=_person(found, source, listing)) for found in listing.files])
     if not files:
-        why = "every file is there under both labels" if named else "no file has a label real or fake"
+        why = "every file is there under both labels" if left_out["two_labels"] else "no file that may be used has a label real or fake"
         raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
-    unlabelled = sum(not found.label and found.use != "never" for found in listing.files)
-    left_out |= {"unlabelled": unlabelled, "never": sum(found.use == "never" for found in listing.files), "unlisted": listing.unlisted}
-    return Labelled(source, files, left_out, {"title": listing.card.title, "counts": listing.published} if listing.card else {})
+    return Labelled(
+        source, files, left_out | {"unlisted": listing.unlisted}, {"title": listing.card.title, "counts": listing.published} if listing.card else {}
+    )
 
 
 def measure(
@@ -90,17 +89,38 @@ def measure(
 
 
 def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
-    """The files, of equal ones the first, and none where one content has two labels; and how many were left out as which."""
+    """What is measured, a file a content as ingest takes them in, and how many were left out as which.
+
+    Of equal files the first with a label stands; what it does not say, the others do, and the strictest `use` wins. None stands whose use is `never`,
+    or where one content has two labels.
+    """
+    labelled = {found.path for found in files if found.label in ("real", "fake")}
     sizes = {found.path: stamp_of(found.path).bytes for found in files if not found.problem}
-    together = Counter(sizes.values())
+    together, with_label = Counter(sizes.values()), {size for path, size in sizes.items() if path in labelled}
     same: dict[str, list[Found]] = {}
     for found in files:
         size = sizes.get(found.path, 0)
-        same.setdefault(_content(found.path) if size and together[size] > 1 else str(found.path), []).append(found)
-    agreed = [equal for equal in same.values() if len({found.label for found in equal}) == 1]
-    kept = [replace(equal[0], use=EVALUATE) if any(found.use == EVALUATE for found in equal) else equal[0] for equal in agreed]  # as ingest takes them in
-    copies = sum(map(len, agreed)) - len(kept)
-    return kept, {"copies": copies, "two_labels": len(files) - len(kept) - copies}
+        alone = not size or together[size] == 1 or size not in with_label
+        same.setdefault(str(found.path) if alone else _content(found.path), []).append(found)
+    kept, left_out = list[Found](), dict.fromkeys(("copies", "two_labels", "unlabelled", "never"), 0)
+    for equal in same.values():
+        mine = [found for found in equal if found.path in labelled]
+        never, unlike = any(found.use == "never" for found in equal), len({found.label for found in mine}) > 1
+        if never:
+            left_out["never"] += len(equal)
+            continue
+        left_out["unlabelled"] += len(equal) - len(mine)
+        left_out["two_labels" if unlike else "copies"] += len(mine) if unlike else max(0, len(mine) - 1)
+        if mine and not unlike:
+            kept.append(_joined(mine[0], equal))
+    return kept, left_out
+
+
+def _joined(first: Found, equal: Sequence[Found]) -> Found:
+    """A file with what those that are equal to it say besides."""
+    names = (*DESCRIBED, *(OF_FAKES if first.label == "fake" else ()))
+    said: dict[str, Any] = {name: next((word for found in (first, *equal) if (word := getattr(found, name))), "") for name in names}
+    return replace(first, **said, use=EVALUATE if any(found.use == EVALUATE for found in equal) else first.use)
 
 
 def _content(path: Path) -> str:

@@ -60,7 +60,7 @@ def predict(root: Path, settings: Settings, champion: bool, anchor: bool = False
         if clips.empty:
             continue
         panel = draw_panel(clips, settings.budget.evaluation_clips_per_slice, settings.split.key) if fold == "train" else clips
-        units = unit_table(panel).set_index("unit", drop=False)
+        units = units_of(panel).set_index("unit", drop=False)
         units["fold"] = fold
         units["p_challenger"] = _scores(root, "build/model", panel, settings, tell)
         units["p_champion"] = _scores(root, "build/base", panel, settings, tell) if champion and fold != "train" else np.nan
@@ -68,6 +68,11 @@ def predict(root: Path, settings: Settings, champion: bool, anchor: bool = False
         parts.append(units[[*KEPT, "fold", *SCORES]])
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEPT, "fold", *SCORES])
     return add_bands(table)
+
+
+def units_of(clips: "pd.DataFrame") -> "pd.DataFrame":
+    """`unit_table`, but `yaw_degrees` is how far a face is turned, to whichever side: who looks left and then right is not frontal in the mean."""
+    return unit_table(clips.assign(yaw_degrees=clips["yaw_degrees"].abs()))
 
 
 def _scores(root: Path, folder: str, panel: "pd.DataFrame", settings: Settings, tell: Tell) -> "pd.Series[float]":
@@ -81,7 +86,6 @@ def add_bands(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with the columns of BANDS; '' where the measure is unknown."""
     for column, (name, edges, names) in BANDS.items():
         values = table[column].to_numpy(dtype=np.float64)
-        values = np.abs(values) if column == "yaw_degrees" else values
         table[name] = np.where(np.isfinite(values), np.array(names)[np.digitize(np.nan_to_num(values), edges)], "")
     return table
 

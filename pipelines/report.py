@@ -91,7 +91,7 @@ def write_report(root: Path, cycle: Cycle) -> Path:
 
         facts["pictures"] += pictures(root, [decay_curve(root / "reports/plots", facts["decay"])])
     if facts["outcome"] == "promoted" and facts["evaluation"]:
-        facts["continual"] = table_of(record(root, facts["evaluation"], cycle.base_cycle), cycle.cycle)
+        facts["continual"] = table_of(record(root, facts["evaluation"], cycle.base_cycle, cycle.known_generators), cycle.cycle)
     page = render(facts)
     for path in (root / KEPT / f"{cycle.cycle}.html", root / REPORT):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -138,7 +138,8 @@ def test_equal_models_differ_by_nothing_for_certain() -> None:
     fake, new, _, cluster = world(1, 20, 2)
     found = paired_auc(fake, new, new, cluster)
     assert found is not None and (found.difference, found.se) == (0.0, 0.0)
-    assert p_greater(0.0, 0.0, 9, 0.01) == 1.0 and p_greater(0.02, 0.0, 9, 0.01) == 0.5**10 and p_greater(0.5, 0.1, 0, 0.0) == 1.0
+    assert p_greater(0.0, 0.0, 9, 0.01) == 1.0 and p_greater(0.011, 0.0, 9, 0.01) == 0.5**10 and p_greater(0.5, 0.1, 0, 0.0) == 1.0
+    assert p_greater(0.0, 0.0, 3, -0.01) == 0.5**4
 
 
 def test_two_people_who_lost_the_same_prove_less_than_ten_who_did() -> None:
@@ -150,6 +151,21 @@ def test_two_people_who_lost_the_same_prove_less_than_ten_who_did() -> None:
         found = paired_balanced_accuracy(fake, new, old, cluster)
         assert found is not None and found.difference == pytest.approx(-1 / 30) and found.df == people - 1 and found.se < 1e-15
         assert (p_greater(-found.difference, found.se, found.df, 0.02) < 0.01) == shown
+
+
+@pytest.mark.parametrize("people", range(2, 16))
+@pytest.mark.parametrize(("loss", "bound"), [(0.5, 0.02), (0.1, 0.02), (0.03, 0.02), (0.5, 0.0)])
+def test_people_who_all_lose_prove_no_less_than_if_one_of_them_were_spared(people: int, loss: float, bound: float) -> None:
+    """Ten of ten who lost half of their balanced accuracy were weaker evidence (p 0.001) than nine of ten (p 0.000006), and passed a gate of twelve slices."""
+    fake, cluster = np.full(people, True), [f"f{one}" for one in range(people)]
+    gain = np.full(people, -loss)
+    (every, spared) = (paired_mean(fake, row, np.zeros(people), cluster) for row in (gain, np.where(np.arange(people) == 0, 0.0, gain)))
+    assert every is not None and spared is not None and every.se < 1e-12 < spared.se and every.df == spared.df
+    of_all, of_the_rest = (p_greater(-found.difference, found.se, found.df, bound) for found in (every, spared))
+    assert of_all <= of_the_rest + 1e-12 and (people > 2 or of_all == 0.25), "two may well agree by chance"
+    for alpha in (0.01, 0.01 / 40):
+        least = detectable(0.0, every.df, bound, alpha)
+        assert (of_all <= alpha) == (loss >= least - 1e-12) or min(abs(of_all / alpha - 1), abs(loss / (least or 1) - 1)) < 1e-6
 
 
 def test_a_margin_gives_the_spread_of_a_challenger_worse_by_it() -> None:

@@ -11,12 +11,15 @@ from flows.decide import too_few
 from model.card import ModelCard
 from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged, unmet
 from pipelines.gates import GateVerdict, judge
-from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices
+from pipelines.gates.lost import worst_slice
+from pipelines.gates.result import Inputs, Limits
+from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices, units_of
 from tests.pipelines.gate_examples import passing
 from tests.pipelines.small_world import demo_settings
 from workspace.cycle import Cycle
 from workspace.settings import GateSettings
 
+MEASURES = ("face_px", "source_px", "sharpness", "brightness", "skin_tone_degrees")
 SETTINGS = demo_settings({"gates": {"min_per_class": 10, "min_slice": 8}, "evaluate": {"resamples": 50}})
 CYCLE = Cycle(
     cycle="2026-W48.1", seed=1, batches=("b1", "b2"), judged=("b2",), base_model="a" * 64, base_cycle="2026-W47.1", known_generators=("swap", "blend")
@@ -183,6 +186,24 @@ def test_a_few_people_of_one_class_do_not_hide_what_a_slice_lost(strangers: int)
     assert found["difference"] < -0.3 and found["df"] >= 3
 
 
+def test_what_few_people_of_a_slice_lost_is_judged_beside_everybodys() -> None:
+    """Nine people whose every real is called fake now: the page said 100% to 50%, and the gate of that page read a loss of 0.02, of all reals."""
+    rows = table(videos(400, "real", champion=0.2, challenger=0.2), videos(400, "fake", generator="swap", champion=0.8, challenger=0.8))
+    few = rows.groupby("label").head(18).index  # nine people of each, two videos
+    rows.loc[few, "source"] = "archive"
+    rows.loc[[at for at in few if rows.loc[at, "label"] == "real"], "p_challenger"] = 0.9
+    found = {row["slice"]: row for row in inputs(rows)["slices"]["rows"]}
+    borrowed, own = found["source=archive"], found["source=archive, its reals"]
+    assert abs(borrowed["difference"]) < 0.03 and own["difference"] == pytest.approx(-0.5) and (own["df"], own["n"]) == (8, 36)
+    assert [name for name in found if "its" in name] == ["source=archive, its reals"], "whose class is large enough is judged with the slice"
+    limits = Limits(SETTINGS.gates, SETTINGS.gates)
+    (result,) = worst_slice("worst slice", Inputs({"evaluation": inputs(rows), "cycle": {"base_sha256": "a" * 64}}), limits)
+    assert result.verdict == "fail" and "source=archive, its reals lost 0.500 of balanced accuracy" in result.reason
+    rows.loc[rows["source"] == "archive", "p_challenger"] = rows["p_champion"]
+    (result,) = worst_slice("worst slice", Inputs({"evaluation": inputs(rows), "cycle": {"base_sha256": "a" * 64}}), limits)
+    assert result.verdict == "pass"
+
+
 def test_the_paired_interval_is_zero_for_equal_models_and_below_for_a_worse_one() -> None:
     assert inputs(world())["comparison"]["lower"] == 0.0
     assert inputs(world(blend=0.2))["comparison"]["lower"] < -0.1
@@ -249,11 +270,20 @@ def test_a_slice_of_one_class_borrows_the_other() -> None:
 
 
 def test_bands_name_size_pose_light_resolution_and_skin_tone() -> None:
-    measures = {"face_px": [50.0, 100, 300], "yaw_degrees": [-40.0, 20, float("nan")], "brightness": [0.1, 0.5, 0.9]}
+    measures = {"face_px": [50.0, 100, 300], "yaw_degrees": [40.0, 20, float("nan")], "brightness": [0.1, 0.5, 0.9]}
     found = add_bands(pd.DataFrame({**measures, "source_px": [360.0, 720, 2160], "skin_tone_degrees": [-35.0, 30, 55]}))
     assert list(found["face_size"]) == ["small", "medium", "large"] and list(found["skin_tone"]) == ["dark", "medium", "light"]
     assert list(found["resolution"]) == ["below 480", "480 to 1079", "1080 and more"]
     assert list(found["pose"]) == ["profile", "turned", ""] and list(found["lighting"]) == ["dark", "medium", "bright"]
+
+
+def test_who_looks_left_and_then_right_is_not_frontal() -> None:
+    """Yaw was averaged with its sign: a video of two people who face each other counted among the easiest."""
+    yaw = {"both": (-42.0, 40.0), "left": (-20.0, -21.0), "ahead": (-3.0, 2.0)}
+    clips = pd.DataFrame([{"unit": unit, "clip_id": f"{unit}{number}", "label": "real", "yaw_degrees": value, **dict.fromkeys(MEASURES, 1.0)}
+                          for unit, values in yaw.items() for number, value in enumerate(values)])  # fmt: skip
+    found = add_bands(units_of(clips)).set_index("unit")
+    assert found["pose"].to_dict() == {"both": "profile", "left": "turned", "ahead": "frontal"} and found.loc["both", "yaw_degrees"] == 41.0
 
 
 def test_the_gap_lies_between_the_best_and_the_worst_slice_of_a_kind() -> None:

@@ -53,6 +53,16 @@ def test_a_generator_counts_from_the_first_model_that_was_measured_on_it(tmp_pat
     assert found["figures"]["forward_transfer"] == pytest.approx(0.10)
 
 
+def test_what_a_model_had_learned_before_it_was_measured_on_it_is_no_forward_transfer(tmp_path: Path) -> None:
+    """The first fakes of a generator may all fall to the training side: what the champion scored once the holdout had some was told as before it was met."""
+    record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96)), "")
+    record(tmp_path, evaluation("2026-W47.2", swap=(0.96, 0.95), gan=(0.98, 0.99)), "2026-W47.1", met=("swap", "gan"))
+    assert table_of(rows_of(tmp_path), "2026-W47.2")["figures"]["forward_transfer"] is None
+    record(tmp_path, evaluation("2026-W47.3", swap=(0.95, 0.95), gan=(0.99, 0.99), blend=(0.60, 0.90)), "2026-W47.2", met=("swap", "gan"))
+    found = table_of(rows_of(tmp_path), "2026-W47.3")
+    assert found["figures"]["forward_transfer"] == pytest.approx(0.10) and found["updates"][0]["values"] == [0.96, 0.98, None]
+
+
 def test_where_nothing_is_judged_any_more_there_is_a_matrix_and_no_figure(tmp_path: Path) -> None:
     record(tmp_path, evaluation("2026-W47.1", swap=(None, 0.96)), "")
     record(tmp_path, evaluation("2026-W47.2"), "2026-W47.1")

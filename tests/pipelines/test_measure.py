@@ -180,7 +180,9 @@ def test_copies_are_measured_once_and_what_is_both_real_and_fake_not_at_all(fold
     assert report["not_measured"] == {"copies": 3, "two_labels": 2, "unlabelled": 0, "never": 0, "unlisted": 0}
     listing = tmp_path / "listing.csv"
     listing.write_text(f"path,label,use\n{folder}/real/anna_1.mp4,real,\n{folder}/fake/gan/both.mp4,fake,\n{folder}/real/both.mp4,,never\n")
-    assert evaluated(listing, tmp_path / "listed")["not_measured"] == {"copies": 0, "two_labels": 0, "unlabelled": 0, "never": 1, "unlisted": 0}, "counted once"
+    assert evaluated(listing, tmp_path / "listed")["not_measured"] == {"copies": 0, "two_labels": 0, "unlabelled": 0, "never": 2, "unlisted": 0}, (
+        "counted once, and the strictest use wins, as at ingest"
+    )
     assert "left out: 3 files that are copies of others" in render(report) and "left out: 2 files whose content is there as real and as fake" in render(report)
     shutil.rmtree(folder / "fake")
     shutil.copytree(folder / "real", folder / "fake")
@@ -234,6 +236,22 @@ def test_the_official_test_part_has_figures_of_its_own_and_what_is_missing_of_it
     head, line = render_cross(found).splitlines()[:2]
     assert head.split() == ["model", "cycle", "1", "Celeb-DF-v2", "1", "use", "evaluate", "2", "set"]
     assert "0.000" in line and "as published" in render_cross(found)
+
+
+def test_what_a_file_does_not_say_its_copies_do(folder: Path, tmp_path: Path) -> None:
+    """As at ingest. A copy with a label alone that came first made its person unknown and its generator `unknown`, and what may never be used was measured."""
+    for name in ("real/anna_1", "real/bert_1", "fake/gan/anna_1"):
+        (folder / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"{name}.mp4", folder / "a" / f"{name}.mp4")
+    rows = ["a/real/anna_1.mp4,real,,,", "a/fake/gan/anna_1.mp4,fake,,,", "a/real/bert_1.mp4,real,,,", "real/bert_1.mp4,,never,bert,"]
+    rows += ["real/anna_1.mp4,real,,anna,gan", "fake/gan/anna_1.mp4,fake,,anna,gan", "real/anna_2.mp4,real,,anna,", "fake/gan/bert_1.mp4,fake,,bert,gan"]
+    (folder / "labels.csv").write_text("\n".join(["path,label,use,identity,generator", *rows]))
+    report = evaluated(folder, tmp_path / "out")
+    assert report["drawn"] == {"over": "people", "people": 4, "source_videos": 0, "files": 0} and {*report["by_generator"]} == {"gan"}
+    assert report["not_measured"] == {"copies": 2, "two_labels": 0, "unlabelled": 0, "never": 2, "unlisted": 3}
+    with open(tmp_path / "out" / "predictions.csv", newline="") as handle:
+        said = {row["file"]: (row["identity"], row["generator"]) for row in csv.DictReader(handle)}
+    assert said["a/real/anna_1.mp4"] == ("anna", "") and said["a/fake/gan/anna_1.mp4"] == ("anna", "gan") and "a/real/bert_1.mp4" not in said
 
 
 def test_of_copies_in_both_parts_the_one_for_evaluation_counts(folder: Path, tmp_path: Path) -> None:
