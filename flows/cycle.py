@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def may_help_again(task: Any, run: Any, state: Any) -> bool:
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retry_condition_fn=may_help_again)
-def run_stage(root: Path, stage: str) -> list[str]:
-    """Bring one DVC stage up to date, for every batch that needs it; returns what really ran."""
+def run_stage(root: Path, stage: str, anew: Sequence[str]) -> list[str]:
+    """Bring one DVC stage up to date, for every batch that needs it; returns what really ran. `anew`: batches for which DVC cannot know that they do."""
     from pipelines.stage import PER_BATCH
     from workspace.processes import end_orphans
     from workspace.repository import reproduce
@@ -87,10 +88,11 @@ def run_stage(root: Path, stage: str) -> list[str]:
     end_orphans(root)
     if stage not in PER_BATCH:
         return reproduce(root, stage)
+    ran = reproduce(root, *(f"{stage}@{batch}" for batch in anew), force=True) if anew else []
     batches = batches_of(root)
     todo = unsettled(root, stage, batches)
     few = len(todo) * FEW <= len(batches)
-    ran = reproduce(root, *((f"{stage}@{batch}" for batch in todo) if few else [stage])) if todo else []
+    ran += reproduce(root, *((f"{stage}@{batch}" for batch in todo) if few else [stage])) if todo else []
     settle(root, stage, batches)
     return ran
 
@@ -162,6 +164,7 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
 
 
 def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
+    from pipelines.outside import forged_otherwise, idle_forgers
     from workspace.objects import refuse_damaged
     from workspace.repository import set_remote
 
@@ -198,7 +201,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     write_batches(root, plan)
     for name in DATA_STAGES:
         say(f"{name} ...")
-        stage(root, name)
+        stage(root, name, ())
     cycle = opened or open_new_cycle(root, journal, settings, plan, start)
     stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
     if stages:
@@ -207,12 +210,14 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     for name in stages:
         say(f"{name} ...")
         try:
-            stage(root, name)
+            stage(root, name, forged_otherwise(root, settings, cycle.judged) if name == "forge" else ())
         except StageFailed as problem:
             if not problem.too_little:
                 raise
             refused = f"{name}: {problem.too_little}"  # other media mend it, and they can only come in once this cycle has ended
             break
+        for line in chain.from_iterable(idle_forgers(root, batch) for batch in cycle.judged if name == "forge"):
+            say(line)
         if name == "drift" and cycle.trains and (refused := refused_untrained(root, settings, journal, cycle)):
             break
     return conclude(root, settings, journal, cycle, refused)

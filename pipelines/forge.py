@@ -9,7 +9,6 @@ Forgers with weights first learn from the batch's own training faces; where thos
 """
 
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from media.forgers import FORGERS, WHO, forge_clip, may_be_one_person
 from media.forgers.plugins import PUBLISHED, load_plugin
 from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
+from pipelines.outside import REPORT, files_of
 from pipelines.rows import rows_of
 from pipelines.sides import KEPT_BEFORE, decide_sides
 from pipelines.stage import Progress, stage_main
@@ -91,18 +91,10 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     origins |= {name: PUBLISHED[name].origin for name in sorted(set(PUBLISHED) & {job.forger for job in jobs})}
     if origins:
         report["plugins"] = origins
-    write_json(out / "report.json", report)
-    _tell_idle(made, excluded)
+    if programs := {plugin.name: files_of(plugin) for plugin in settings.forge.plugins}:
+        report["programs"] = programs
+    write_json(out / REPORT, report)
     return report
-
-
-def _tell_idle(made: Mapping[str, int], excluded: Excluded) -> None:
-    """Print a line for each forger that was tried and made nothing: another one's fakes hide it, and nobody reads the report of a stage that went well."""
-    for forger in sorted({forger for forger, _ in excluded} - made.keys()):
-        reasons = Counter({why: number for (name, why), number in excluded.items() if name == forger})
-        (why, _), tries = reasons.most_common(1)[0], reasons.total()
-        times = "1 time" if tries == 1 else f"{tries} times"
-        print(f"  forge     {forger} made nothing, tried {times}; most often: {' '.join(why.split())}", file=sys.stderr, flush=True)
 
 
 def refuse_unknown_forgers(forge: ForgeSettings) -> None:

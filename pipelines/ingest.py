@@ -299,9 +299,12 @@ def _measure_all(
 
 
 def _unmatched_videos(rows: Sequence[Mapping[str, Any]], contents: Mapping[str, str], known: Known) -> list[str]:
-    """The source videos that usable fakes name where no file has that path, here or in any batch, and no other file is of that video."""
+    """The source videos that usable fakes of nobody by name say they were made of, where no file has that path, here or in any batch, and no other file is
+    of that video.
+    """
     named = Counter(composed(row["source_video"]) for row in rows)
-    fakes = {composed(row["source_video"]) for row in rows if row["label"] == "fake" and not row["quarantine"]} - {""}
+    nameless = (row for row in rows if row["label"] == "fake" and not row["quarantine"] and (not row["identity"] or row["identity"].startswith(BY_FILE)))
+    fakes = {composed(row["source_video"]) for row in nameless} - {""}
     alone = {video for video in fakes if named[video] == 1 and video not in contents}
     return sorted(alone - known.videos()) if alone else []
 

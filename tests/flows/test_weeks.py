@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,11 +113,11 @@ class Loop:
             self.waiting.pop(0)
         return Taken()
 
-    def with_options(self, **_: Any) -> Callable[[Path, str], None]:
+    def with_options(self, **_: Any) -> Callable[..., None]:
         """In place of the Prefect task."""
         return self.stage
 
-    def stage(self, root: Path, name: str) -> None:
+    def stage(self, root: Path, name: str, anew: Sequence[str]) -> None:
         """What a stage leaves behind."""
         self.tick()
         if name == "validate":

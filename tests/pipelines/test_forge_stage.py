@@ -1,6 +1,7 @@
 """The forge stage on rendered faces: which clip meets which forger and donor, and that it always does."""
 
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from media.forgers import WHO, may_be_one_person
 from media.shards import read_clip_at, read_index, read_landmarks
 from pipelines import faces, forge
 from pipelines.ingest import ingest
+from pipelines.outside import MENDED, forged_otherwise, idle_forgers
 from pipelines.rows import rows_of
 from pipelines.sides import decide_sides, split_of
 from tests.pipelines.small_world import demo_settings
@@ -225,7 +227,7 @@ def test_too_few_faces_to_learn_from_is_a_reason_and_no_failure(workspace_copy: 
     assert set(report["excluded"]) == {f"decoder_resize: {forge.TOO_FEW}", f"autoencoder_swap: {forge.TOO_FEW}"}
 
 
-def test_a_forger_that_never_works_is_named_where_people_look(workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_forger_that_never_works_is_named_where_people_look(workspace_copy: Path, tmp_path: Path) -> None:
     """Its reasons stood without its name among those of others, and their fakes hid that it made none."""
     program = tmp_path / "forger.sh"
     program.write_text("#!/bin/sh\necho no weights\necho here >&2\nexit 3\n")
@@ -236,14 +238,32 @@ def test_a_forger_that_never_works_is_named_where_people_look(workspace_copy: Pa
     assert report["by_forger"] == {"self_blend": 12}
     assert {why.partition(": ")[0]: number for why, number in report["excluded"].items()} == {"broken": 12, "missing": 12}
     assert read_json(workspace_copy / "data" / "forged" / "w1" / "report.json")["excluded"]["broken: it ended with 3: no weights\nhere"] == 12
-    said = [line for line in capsys.readouterr().err.splitlines() if "made nothing" in line]
-    assert said[0] == "  forge     broken made nothing, tried 12 times; most often: it ended with 3: no weights here"
-    assert len(said) == 2 and said[1].startswith("  forge     missing made nothing, tried 12 times") and "nowhere.onnx" in said[1]
+    said = idle_forgers(workspace_copy, "w1")
+    assert said[0] == "broken made nothing of w1, tried 12 times; most often: it ended with 3: no weights here." + MENDED
+    assert len(said) == 2 and said[1].startswith("missing made nothing of w1, tried 12 times") and "nowhere.onnx" in said[1]
+
+
+def test_a_batch_is_forged_anew_by_another_program_of_the_same_name(workspace_copy: Path, tmp_path: Path) -> None:
+    """DVC does not see the program: one that was mended made nothing of a batch that it had failed on, and nobody was told."""
+    script = tmp_path / "forger.py"
+    script.write_text("raise SystemExit('no module')")
+    plugin = {"name": "mine", "command": [sys.executable, str(script), "{input}", "{output}"]}
+    settings = demo_settings({"forge": {"forgers": ["self_blend", "mine"], "plugins": [plugin], "fakes_per_real": 2.0}})
+    assert "mine" not in forge.run(workspace_copy, settings, "w1")["by_forger"]
+    assert forged_otherwise(workspace_copy, settings, ["w1", "never forged"]) == []
+    script.write_text(
+        "import cv2, sys\nfrom pathlib import Path\nfor path in Path(sys.argv[1]).glob('*.png'):\n"
+        "    cv2.imwrite(sys.argv[2] + '/' + path.name, 255 - cv2.imread(str(path)))\n"
+    )
+    assert forged_otherwise(workspace_copy, settings, ["w1"]) == ["w1"]
+    without = settings.model_copy(update={"forge": settings.forge.model_copy(update={"forgers": ["self_blend"]})})
+    assert forged_otherwise(workspace_copy, without, ["w1"]) == [], "of what is not asked for nothing is made anew"
+    assert forge.run(workspace_copy, settings, "w1")["by_forger"]["mine"] == 12 and forged_otherwise(workspace_copy, settings, ["w1"]) == []
+    script.unlink()
+    assert idle_forgers(workspace_copy, "w1") == forged_otherwise(workspace_copy, settings, ["w1"]) == [], "what is away makes nothing better"
 
 
 def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(workspace_copy: Path, tmp_path: Path) -> None:
-    import sys
-
     script = tmp_path / "forger.py"
     script.write_text(
         "import cv2, sys\nfrom pathlib import Path\nif int(sys.argv[3]) % 2:\n    sys.exit('odd')\n"

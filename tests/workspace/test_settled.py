@@ -81,3 +81,18 @@ def test_whatever_was_touched_is_looked_at_again_and_nothing_else(root: Path, na
     touch, expected = TOUCHED[name]
     touch(root)
     assert unsettled(root, "faces", BATCHES) == expected
+
+
+def test_a_batch_that_is_to_be_made_anew_is_though_dvc_knows_of_nothing_new(root: Path) -> None:
+    """As one that was forged by a program which is another by now: DVC kept what it had, and would have put it back from its cache of runs."""
+    from flows.cycle import run_stage
+
+    path = root / "data" / "faces" / B / "one.tar"
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text())
+    pipeline["stages"]["faces"]["do"]["cmd"] = "mkdir -p data/faces/${item} && date +%s%N > data/faces/${item}/one.tar"
+    (root / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    assert run_stage.fn(root, "faces", []) == [f"faces@{batch}" for batch in BATCHES], "its command is another"
+    first = path.read_text()
+    assert run_stage.fn(root, "faces", []) == [] and path.read_text() == first
+    assert run_stage.fn(root, "faces", [B]) == [f"faces@{B}"] and path.read_text() != first
+    assert unsettled(root, "faces", BATCHES) == [] and run_stage.fn(root, "faces", []) == []
