@@ -21,7 +21,7 @@ from feedback.database import Database, now
 from feedback.handover import remove_copies
 from feedback.keep import MediaStore
 from feedback.learned import CANNOT, joined, learned_by, learned_from
-from feedback.retention import called_fake, remember_fake
+from feedback.retention import remember_fake, ways_called_fake
 from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.forgetting import batches_with
 
@@ -104,7 +104,7 @@ class Erasing:
         """Erase these uploads of the file, and the file itself where nobody else's holds it."""
         sha256 = wanted.sha256
         fresh = [row["id"] for row in rows if row["state"] != "erased"]
-        fake_since = called_fake(connection, sha256)
+        called_fake = ways_called_fake(connection, sha256)
         blank = {"state": "erased", "verdict": "", "answer": None, "p_fake": None, "novelty": None, "lease_by": "", "lease_until": "", "progress": 0.0}
         connection.execute(update(DETECTIONS).where(DETECTIONS.c.id.in_(fresh)).values(**blank, kind="", group_id="", case_id=None))
         for detection_id in fresh:
@@ -114,7 +114,7 @@ class Erasing:
         found = connection.execute(select(CASES).where(CASES.c.sha256 == sha256)).mappings().one_or_none()
         case = None if found is None else dict(found)
         if others:
-            remember_fake(connection, sha256, fake_since)
+            remember_fake(connection, sha256, called_fake)
             outcome = self._leave_to_others(connection, sha256, case, rows, fresh, others)
         else:
             outcome = self._erase_last(connection, wanted, case, [row["id"] for row in rows])

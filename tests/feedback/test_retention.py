@@ -369,6 +369,25 @@ def test_erasing_the_upload_that_was_called_fake_shows_the_file_to_nobody(world:
     assert retention(world).sweep()["released"] == 1 and retention(world).sweep(later(0.5))["quarantined"] == 0
 
 
+@pytest.mark.parametrize("also", ["a verdict", "people"])
+def test_erasing_an_upload_that_was_called_fake_is_noted_also_where_something_else_says_fake_at_that_moment(world: World, also: str) -> None:
+    """What else said fake hid the file alone from then on: a verdict of real in its way, or an answer that was taken back, showed it again."""
+    first, _ = world.upload(JPEG, verdict="fake", reason="", policy="moderation")
+    case_id = world.upload(JPEG, verdict="fake" if also == "a verdict" else "uncertain", policy="forensics")[1]
+    if also == "people":
+        world.decide(case_id, "fake")
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    erasing(world).erase(world.sender, first)
+    if also == "people":
+        world.cases.undo(world.bob, case_id)
+    else:
+        world.upload(JPEG, verdict="real", reason="", policy="forensics")
+    assert retention(world).sweep(later(0.5))["released"] == 0 and media_state(world, JPEG) == "quarantined"
+    for who in (world.bob, world.cy):
+        world.cases.review(who, case_id, "real")
+    assert retention(world).sweep()["released"] == 1, "people may say what they like"
+
+
 def test_who_sent_a_file_that_anothers_upload_hides_may_say_that_it_is_real(world: World) -> None:
     """Its own verdict was `real`, and a claim of `real` was refused: nothing led out but the other's policy and mode, which nobody tells."""
     mine, _ = world.upload(JPEG, verdict="real", reason="")
