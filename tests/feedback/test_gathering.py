@@ -291,6 +291,25 @@ def test_what_a_later_source_labels_is_not_asked_any_more_but_what_people_sent_o
     world.close()
 
 
+def test_what_was_put_aside_as_labelled_and_is_contradicted_then_is_asked_with_both_statements(filled: Path, settings: Settings, faces: list[bytes]) -> None:
+    """It was taken up as `unlabelled`, at the end of the queue, and showed no statement until the service was started anew."""
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    judge_all(gathering)
+    for label, name in (("real", "later"), ("fake", "another")):
+        take(filled, settings, table_of(filled.parent / name, [(faces[number], label, f"p{number}") for number in (2, 3)]), name)
+        assert gathering.gather() == (0 if name == "later" else 2)
+        gone = Retention(world.database, world.media, settings.feedback).sweep("2999-01-01T00:00:00+00:00", only=ids[3])["deleted"]
+        assert gone == (name == "later"), "of one the media go by age before it is contradicted"
+    found = {case["sha256"]: (case["state"], case["reason"], case["said"], case["why"]) for case in world.cases.page(None, 0, 10)}
+    for number in (2, 3):
+        statements = ["real in batch later-batch", f"fake in another ({number - 2}.jpg)"]
+        assert found[ids[number]] == ("open", "conflict", statements, "") and world.media.has(ids[number])
+    assert gathering.gather() == 0 and gathering_of(world).gather() == 0
+    world.close()
+
+
 def test_what_was_put_aside_is_asked_again_once_somebody_sends_the_file_and_the_model_is_unsure_or_it_is_disputed(
     filled: Path, settings: Settings, faces: list[bytes]
 ) -> None:
