@@ -342,6 +342,26 @@ def test_what_was_put_aside_is_asked_again_once_somebody_sends_the_file_and_the_
     world.close()
 
 
+def test_a_case_that_was_put_aside_is_open_once_it_is_a_known_one(filled: Path, settings: Settings, faces: list[bytes]) -> None:
+    """It stayed in quarantine, where nobody saw it, and its media went by age: after that its use as a known one could not even be ended."""
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    judge_all(gathering)
+    case_of = {case["sha256"]: case["id"] for case in world.cases.page("open", 0, 10)}
+    set_batch_state(filled, "street-batch", "dropped", who="ada", why="poisoned")
+    assert gathering.gather() == 0
+    known, aside = case_of[ids[2]], case_of[ids[3]]
+    world.cases.set_gold(world.cy, known, "real")
+    world.cases.set_gold(world.cy, aside, "")
+    assert {case["sha256"]: case["why"] for case in world.cases.page("open", 0, 10)} == {ids[0]: "", ids[2]: ""} and put_aside(filled, world.cases) == 0
+    assert Retention(world.database, world.media, settings.feedback).sweep("2999-01-01T00:00:00+00:00")["deleted"] == 2
+    assert world.media.has(ids[2]) and not world.media.has(ids[3])
+    world.cases.set_gold(world.cy, known, "")
+    assert world.case(known)["state"] == "open" and put_aside(filled, world.cases) == 1
+    world.close()
+
+
 def test_media_that_are_not_here_are_passed_over_and_the_others_are_asked(filled: Path, faces: list[bytes], caplog: pytest.LogCaptureFixture) -> None:
     (filled / "data/raw/press-batch/media-000.tar").unlink()
     world = World(filled)
