@@ -8,7 +8,7 @@ erasure names it; what the service itself brought out of a batch to show it to p
 batches as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,11 @@ class Erasing:
         return {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
 
 
+def taken_out(detail: Mapping[str, Any]) -> bool:
+    """Whether an erasure found the file in a batch, and took it out; else it says in words why there was nothing to take out."""
+    return isinstance(detail.get("training"), dict)
+
+
 def _held_by_training(root: Path, sha256: str) -> _Held:
     return _Held(learned_from(root, [sha256])[sha256], batches_with(root, sha256))
 
@@ -225,7 +230,6 @@ def _recorded(connection: Connection, sha256: str, everywhere: bool) -> dict[str
     if row is None or (everywhere and not row["detail"].get("everywhere")) or connection.execute(holding.limit(1)).first() is not None:
         return None
     kept_in, models = list(row["detail"].get("kept_in", [])), list(row["detail"].get("models", []))
-    taken_out = isinstance(row["detail"].get("training"), dict)
-    training = "requested" if row["state"] == "requested" else "kept" if kept_in else "done" if taken_out else "none"
+    training = "requested" if row["state"] == "requested" else "kept" if kept_in else "done" if taken_out(row["detail"]) else "none"
     told = {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
     return {"sha256": sha256, "held_by": 0, **told}
