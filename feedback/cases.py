@@ -277,7 +277,10 @@ class Cases:
         self._settle(connection, {**case, **again})
 
     def set_gold(self, actor: Actor, case_id: str, label: str) -> dict[str, Any] | None:
-        """Say what a case truly is: from now on it measures reviewers and never trains; an empty label ends that. Raises TooLate when it was handed over."""
+        """Say what a case truly is: from now on it measures reviewers and never trains; an empty label ends that. Raises TooLate when it was handed over.
+
+        One that was put aside because no batch asks any more is opened by it: an engineer asks.
+        """
         if label not in ("", *TRAINING_LABELS):
             raise ValueError(f"A gold case is real or fake; not {label!r}.")
         with self.database.write() as connection:
@@ -290,10 +293,11 @@ class Cases:
                 raise NotReviewable(
                     "No face was found in this file, or nothing can open it. Known cases measure how well people tell faces: take one with a face."
                 )
-            state = "quarantined" if case["state"] == "quarantined" else "open"
-            connection.execute(update(CASES).where(CASES.c.id == case_id).values(gold=label, state=state, label="", identity="", decided_at=""))
+            aside = case["state"] == "quarantined" and not (label and case["why"] in NOT_ASKED)
+            stands = {"state": "quarantined", "why": case["why"]} if aside else {"state": "open", "why": ""}
+            connection.execute(update(CASES).where(CASES.c.id == case_id).values(gold=label, **stands, label="", identity="", decided_at=""))
             audit.append(connection, actor.who, "case.gold", f"case:{case_id}", {"label": label})
-            self._settle(connection, {**case, "state": state, "gold": label})
+            self._settle(connection, {**case, **stands, "gold": label})
             return self._get(connection, case_id)
 
     # -- inside -------------------------------------------------------------------------------------------------------------

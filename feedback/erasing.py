@@ -8,7 +8,7 @@ erasure names it; what the service itself brought out of a batch to show it to p
 batches as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from feedback.database import Database, now
 from feedback.handover import remove_copies
 from feedback.keep import MediaStore
 from feedback.learned import CANNOT, joined, learned_by, learned_from
-from feedback.retention import called_fake, remember_fake
+from feedback.retention import remember_fake, ways_called_fake
 from feedback.tables import BROUGHT, CASES, DELIVERIES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from workspace.forgetting import batches_with
 
@@ -104,7 +104,7 @@ class Erasing:
         """Erase these uploads of the file, and the file itself where nobody else's holds it."""
         sha256 = wanted.sha256
         fresh = [row["id"] for row in rows if row["state"] != "erased"]
-        fake_since = called_fake(connection, sha256)
+        called_fake = ways_called_fake(connection, sha256)
         blank = {"state": "erased", "verdict": "", "answer": None, "p_fake": None, "novelty": None, "lease_by": "", "lease_until": "", "progress": 0.0}
         connection.execute(update(DETECTIONS).where(DETECTIONS.c.id.in_(fresh)).values(**blank, kind="", group_id="", case_id=None))
         for detection_id in fresh:
@@ -114,7 +114,7 @@ class Erasing:
         found = connection.execute(select(CASES).where(CASES.c.sha256 == sha256)).mappings().one_or_none()
         case = None if found is None else dict(found)
         if others:
-            remember_fake(connection, sha256, fake_since)
+            remember_fake(connection, sha256, called_fake)
             outcome = self._leave_to_others(connection, sha256, case, rows, fresh, others)
         else:
             outcome = self._erase_last(connection, wanted, case, [row["id"] for row in rows])
@@ -175,6 +175,11 @@ class Erasing:
         return {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
 
 
+def taken_out(detail: Mapping[str, Any]) -> bool:
+    """Whether an erasure found the file in a batch, and took it out; else it says in words why there was nothing to take out."""
+    return isinstance(detail.get("training"), dict)
+
+
 def _held_by_training(root: Path, sha256: str) -> _Held:
     return _Held(learned_from(root, [sha256])[sha256], batches_with(root, sha256))
 
@@ -225,7 +230,6 @@ def _recorded(connection: Connection, sha256: str, everywhere: bool) -> dict[str
     if row is None or (everywhere and not row["detail"].get("everywhere")) or connection.execute(holding.limit(1)).first() is not None:
         return None
     kept_in, models = list(row["detail"].get("kept_in", [])), list(row["detail"].get("models", []))
-    taken_out = isinstance(row["detail"].get("training"), dict)
-    training = "requested" if row["state"] == "requested" else "kept" if kept_in else "done" if taken_out else "none"
+    training = "requested" if row["state"] == "requested" else "kept" if kept_in else "done" if taken_out(row["detail"]) else "none"
     told = {"state": "erased", "training": training, "kept_in": kept_in, "models": models, "next": _said(sha256, training, kept_in, models)}
     return {"sha256": sha256, "held_by": 0, **told}

@@ -1,31 +1,39 @@
-"""What was erased in the service, taken out of the training data between two cycles: see feedback/erasing.py, and workspace/forgetting.py for how."""
+"""What was erased in the service, taken out of the training data between two cycles: see feedback/erasing.py, and workspace/forgetting.py for how.
+
+What an admin had erased out of every batch goes also out of one that brings it only later: no batch had a row of it that would keep it from coming in.
+"""
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from feedback import audit
 from feedback.database import Database, exists, now
-from feedback.erasing import ELSEWHERE
+from feedback.erasing import ELSEWHERE, taken_out
 from feedback.learned import CANNOT, joined, learned_by, learned_from, remember_all
 from feedback.retention import WHO
 from feedback.tables import ERASURES, OUTBOX
-from workspace.forgetting import Forgotten, batches_with, forget
+from workspace.forgetting import Forgotten, back_in_batches, batches_with, forget
 from workspace.journal import Journal
 from workspace.settings import Settings
 
+BROUGHT_SINCE = "it was erased out of every batch, and one has brought it since"
 NOW = "or now with `vigil erase --who NAME --why REASON`"
 
 
 def erasures_waiting(root: Path, settings: Settings) -> int:
-    """How many files were erased and are yet to be taken out of the training data; cheap."""
+    """How many files were erased and are yet to be taken out of the training data.
+
+    Reads the manifests only where one was to go out of every batch while none had it.
+    """
     if not exists(root, settings):
         return 0
     with closing(Database(root, settings)) as database, database.read() as connection:
-        return connection.execute(select(func.count()).select_from(ERASURES).where(ERASURES.c.state == "requested")).scalar_one()
+        requested: int = connection.execute(select(func.count()).select_from(ERASURES).where(ERASURES.c.state == "requested")).scalar_one()
+        return requested + len(_brought_since(connection, root))
 
 
 def what_waits(erasures: int, running: str) -> str:
@@ -41,16 +49,29 @@ def erased_case(detail: Mapping[str, Any]) -> str:
     return "" if detail.get("everywhere") else str(detail.get("case_id") or "-")
 
 
+def ask_again(connection: Connection, samples: Iterable[str], why: str) -> None:
+    """Have erasures that were done wait once more, in this transaction."""
+    for sha256 in sorted(samples):
+        again = update(ERASURES).where(ERASURES.c.sha256 == sha256, ERASURES.c.state == "done").values(state="requested", done_at="")
+        if connection.execute(again).rowcount:
+            audit.append(connection, WHO, "erasure.again", f"media:{sha256}", {"why": why})
+
+
 def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict[str, Any]]:
     """Take what was erased out of the workspace's training data; returns what was done, a row a file. The caller holds the lease.
 
-    Between cycles only: a cycle that was begun ends as it began. Safe to repeat. What was packed anew goes to the remote; where that is
-    out of reach it raises DataError, and the erasures stay requested.
+    What a batch has brought since is asked for again. Between cycles only: a cycle that was begun ends as it began. Safe to repeat. What was packed
+    anew goes to the remote; where that is out of reach it raises DataError, and the erasures stay requested.
     """
     from workspace.remote import send_missing
     from workspace.repository import commit_journal
     from workspace.state import open_cycle
 
+    with database.read() as connection:
+        brought = _brought_since(connection, root)
+    if brought:
+        with database.write() as connection:
+            ask_again(connection, brought, BROUGHT_SINCE)
     if open_cycle(Journal(root).events()) is not None:
         return []
     with database.read() as connection:
@@ -84,6 +105,12 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
             done.append({"sha256": row["sha256"], **told})
     return done
+
+
+def _brought_since(connection: Connection, root: Path) -> set[str]:
+    """Files that were to go out of every batch while none had them, and that one has by now."""
+    done = connection.execute(select(ERASURES.c.sha256, ERASURES.c.detail).where(ERASURES.c.state == "done")).all()
+    return back_in_batches(root, {row.sha256: erased_case(row.detail) for row in done if row.detail.get("everywhere") and not taken_out(row.detail)})
 
 
 def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: Forgotten) -> None:

@@ -92,14 +92,15 @@ class Gathering:
                 self.detections.remove_unkept([one.sample_id])  # erased in the moment between
 
     def _tell(self, one: Waiting) -> bool:
-        """Open the case of media that are stored, or tell an open one; False where nobody is to be asked any more."""
+        """Open the case of media that are stored, take it up again, or tell it what contradicts it; False where nobody is to be asked any more."""
         with self.detections.database.write() as connection:
             if not self._is_new(connection, one):
                 return False
             known = connection.execute(select(CASES).where(CASES.c.sha256 == one.sample_id)).mappings().one_or_none()
-            if known is not None and known["state"] == "open":
+            if known is not None and _contradicted(known["said"], one):
                 connection.execute(update(CASES).where(CASES.c.id == known["id"]).values(reason=CONFLICT, said=list(one.said)))
                 audit.append(connection, WHO, "case.conflict", f"case:{known['id']}", {"said": len(one.said), "batch": one.batch})
+            if known is not None and known["state"] == "open":
                 return True
             if known is None or connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == one.sample_id)).scalar_one() == "deleted":
                 owner, file = _account(connection, one.source), Accepted(one.sample_id, one.bytes)
@@ -115,7 +116,7 @@ class Gathering:
         case = connection.execute(select(CASES.c.state, CASES.c.said, CASES.c.why).where(CASES.c.sha256 == one.sample_id)).one_or_none()
         if case is None or (case.state == "quarantined" and case.why in NOT_ASKED):
             return True
-        return bool(case.state == "open" and one.reason == CONFLICT and not _same(case.said, one.said))
+        return bool(case.state == "open" and _contradicted(case.said, one))
 
 
 def put_aside(root: Path, cases: Cases) -> int:
@@ -147,8 +148,9 @@ def _brought_alone(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(query.where(going, CASES.c.source.startswith(BROUGHT), CASES.c.gold == "", ~sent).order_by(CASES.c.number)))
 
 
-def _same(said: Iterable[str] | None, now_said: Iterable[str]) -> bool:
-    return list(said or []) == list(now_said)
+def _contradicted(said: Iterable[str] | None, one: Waiting) -> bool:
+    """Whether statements contradict each other that a case does not show yet."""
+    return one.reason == CONFLICT and list(said or []) != list(one.said)
 
 
 def _account(connection: Connection, source: str) -> str:

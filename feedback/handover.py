@@ -23,7 +23,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from feedback.gathering import put_aside
 from feedback.keep import OUTBOX_FOLDER, MediaMissing, MediaStore
 from feedback.tables import CASES, OUTBOX, REVIEWS
 from media.names import AVIF_BRANDS, TIFF_MARKS, begins_as_photo
-from workspace.files import CsvLines, private_folder, sha256_file
+from workspace.files import CsvLines, atomic_file, private_folder, sha256_file
 from workspace.settings import IdentityRule, QueueSettings, Settings, SourceSettings
 
 LOG = logging.getLogger("vigil.handover")
@@ -242,13 +242,15 @@ def _write_table(root: Path, claimed: Sequence[Waiting], names: Mapping[str, str
         }
         for row in claimed
     ]
-    with open(hidden / TABLE, "w", encoding="utf-8", newline="") as handle:
+    _write_rows(hidden / TABLE, rows)
+    return hidden
+
+
+def _write_rows(table: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    with atomic_file(table) as handle:
         writer = csv.DictWriter(CsvLines(handle), COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return hidden
 
 
 def _link_or_copy(kept: Path, to: Path) -> None:
@@ -271,9 +273,15 @@ def _remove_other_folders(root: Path, keep: str) -> None:
 
 
 def remove_copies(root: Path, sha256: str) -> None:
-    """Delete what is on its way to training of an erased file. An ingest that reads it at this moment leaves it out, or comes again."""
+    """Delete what is on its way to training of an erased file, and its row, which names people. An ingest that reads it now leaves it out, or comes again."""
     for copy in (root / OUTBOX_FOLDER).glob(f"*/{sha256}*"):
         copy.unlink(missing_ok=True)
+    for table in (root / OUTBOX_FOLDER).glob(f"*/{TABLE}"):
+        with suppress(FileNotFoundError):  # its folder went, or was given its name, at this moment
+            with open(table, encoding="utf-8", newline="") as handle:
+                rows = list(csv.DictReader(handle))
+            if (others := [row for row in rows if not row["path"].startswith(sha256)]) != rows:
+                _write_rows(table, others)
 
 
 def media_suffix(path: Path) -> str:

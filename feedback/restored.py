@@ -20,7 +20,8 @@ from sqlalchemy import Connection, select, update
 
 from feedback import audit
 from feedback.database import Database, exists
-from feedback.forgetting import NOW, erased_case
+from feedback.erasing import taken_out
+from feedback.forgetting import NOW, ask_again, erased_case
 from feedback.handover import WHO as HANDOVER
 from feedback.keep import MediaStore, StoreSilent, lying_here, lying_in_bucket, one_of_many
 from feedback.retention import WHO as RETENTION
@@ -120,10 +121,7 @@ def erase_again(root: Path, settings: Settings, database: Database) -> int:
         return 0
     if back:
         with database.write() as connection:
-            for sha256 in sorted(back):
-                again = update(ERASURES).where(ERASURES.c.sha256 == sha256, ERASURES.c.state == "done").values(state="requested", done_at="")
-                if connection.execute(again).rowcount:
-                    audit.append(connection, RETENTION, "erasure.again", f"media:{sha256}", {"why": WHY})
+            ask_again(connection, back, WHY)
     media, done = MediaStore(root, settings), set[str]()
     # what lies here goes whatever the bucket answers
     for sha256, delete in [*((one, media.delete_here) for one in sorted(here)), *((one, media.delete) for one in sorted(there))]:
@@ -176,8 +174,7 @@ def _kept(root: Path, settings: Settings, rows: list[dict[str, Any]]) -> list[di
 def _back_in_batches(connection: Connection, root: Path) -> set[str]:
     """Samples that were taken out of the training data, and that a batch has again."""
     done = connection.execute(select(ERASURES.c.sha256, ERASURES.c.detail).where(ERASURES.c.state == "done")).all()
-    taken_out = {row.sha256: row.detail for row in done if isinstance(row.detail.get("training"), dict)}
-    return back_in_batches(root, {sha256: erased_case(told) for sha256, told in taken_out.items()})
+    return back_in_batches(root, {row.sha256: erased_case(row.detail) for row in done if taken_out(row.detail)})
 
 
 def _back_in_bucket(database: Database, settings: Settings) -> set[str]:

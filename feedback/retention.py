@@ -9,7 +9,7 @@ feedback/erasing.py.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
@@ -32,6 +32,7 @@ WHO = "system:retention"
 ROWS_AT_A_TIME = 1000
 DONE = {"deleted": "deleted", "quarantined": "quarantined", "kept": "released"}  # what becomes of a file, and how the trail calls it
 ERASED_FAKE = "called fake in an upload that was erased since"  # of media that others hold: what hides them does not go with it
+Way = tuple[str, str]  # policy and mode, in which a verdict was asked for
 WHY = {"deleted": "kept long enough", "quarantined": "called fake", "kept": "not called fake any more"}
 
 
@@ -119,16 +120,16 @@ class Retention:
         return float({"real": kept.real_days, "fake": kept.fake_days, "uncertain": kept.uncertain_days}.get(row["verdict"], kept.none_days))
 
 
-def remember_fake(connection: Connection, sha256: str, before: str) -> None:
-    """Note of media that others hold that they were called fake `before` one of their uploads was erased, where no other upload says so."""
+def remember_fake(connection: Connection, sha256: str, before: set[Way]) -> None:
+    """Note of media that others hold that they were called fake in one of the ways of `before` an upload was erased in which no other upload says so."""
     rows = list(_uploads(connection, sha256))
-    if before and rows and not _called_fake(rows):
+    if rows and before - _standing(rows).keys():
         connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(why=ERASED_FAKE))
 
 
-def called_fake(connection: Connection, sha256: str) -> str:
-    """Since when a file has been called fake, "" where it is not."""
-    return _called_fake(rows) if (rows := list(_uploads(connection, sha256))) else ""
+def ways_called_fake(connection: Connection, sha256: str) -> set[Way]:
+    """The ways in which verdicts call a file fake, whatever people say: they may take that back."""
+    return set(_standing(_uploads(connection, sha256)))
 
 
 def _uploads(connection: Connection, sha256: str) -> Iterator[Mapping[str, Any]]:
@@ -151,19 +152,25 @@ def _called_fake(rows: list[Mapping[str, Any]]) -> str:
 
     What people decided stands while its case is in quarantine: the label is emptied when the case is opened again, or an answer taken back.
     """
-    standing: dict[tuple[str, str], str] = {}  # since when, by the policy and mode that it was asked for with
-    for row in sorted((row for row in rows if row["state"] == "done"), key=lambda row: (row["finished_at"], row["number"])):
-        way = (row["policy"], row["mode"])
-        if row["verdict"] == "fake":
-            standing.setdefault(way, _since(row))
-        elif row["verdict"] == "real":
-            standing.pop(way, None)
+    standing = _standing(rows)
     erased = [str(rows[0]["state_since"] or _since(rows[0]))] if rows[0]["why"] == ERASED_FAKE else []  # in which way nobody knows any more: people tell
     since = min([*standing.values(), *erased], default="")
     if rows[0]["case_state"] in ("decided", "quarantined") and rows[0]["label"] in ("real", "fake"):
         people = str(rows[0]["decided_at"])
         return "" if rows[0]["label"] == "real" else min(since or people, people)
     return since
+
+
+def _standing(rows: Iterable[Mapping[str, Any]]) -> dict[Way, str]:
+    """Since when each verdict of fake stands, by the way in which it was asked for."""
+    standing: dict[Way, str] = {}
+    for row in sorted((row for row in rows if row["state"] == "done"), key=lambda row: (row["finished_at"], row["number"])):
+        way = (row["policy"], row["mode"])
+        if row["verdict"] == "fake":
+            standing.setdefault(way, _since(row))
+        elif row["verdict"] == "real":
+            standing.pop(way, None)
+    return standing
 
 
 def _since(row: Mapping[str, Any]) -> str:

@@ -291,6 +291,25 @@ def test_what_a_later_source_labels_is_not_asked_any_more_but_what_people_sent_o
     world.close()
 
 
+def test_what_was_put_aside_as_labelled_and_is_contradicted_then_is_asked_with_both_statements(filled: Path, settings: Settings, faces: list[bytes]) -> None:
+    """It was taken up as `unlabelled`, at the end of the queue, and showed no statement until the service was started anew."""
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    judge_all(gathering)
+    for label, name in (("real", "later"), ("fake", "another")):
+        take(filled, settings, table_of(filled.parent / name, [(faces[number], label, f"p{number}") for number in (2, 3)]), name)
+        assert gathering.gather() == (0 if name == "later" else 2)
+        gone = Retention(world.database, world.media, settings.feedback).sweep("2999-01-01T00:00:00+00:00", only=ids[3])["deleted"]
+        assert gone == (name == "later"), "of one the media go by age before it is contradicted"
+    found = {case["sha256"]: (case["state"], case["reason"], case["said"], case["why"]) for case in world.cases.page(None, 0, 10)}
+    for number in (2, 3):
+        statements = ["real in batch later-batch", f"fake in another ({number - 2}.jpg)"]
+        assert found[ids[number]] == ("open", "conflict", statements, "") and world.media.has(ids[number])
+    assert gathering.gather() == 0 and gathering_of(world).gather() == 0
+    world.close()
+
+
 def test_what_was_put_aside_is_asked_again_once_somebody_sends_the_file_and_the_model_is_unsure_or_it_is_disputed(
     filled: Path, settings: Settings, faces: list[bytes]
 ) -> None:
@@ -320,6 +339,26 @@ def test_what_was_put_aside_is_asked_again_once_somebody_sends_the_file_and_the_
     case = world.upload(b"an engineer's doubt")[1]
     world.cases.quarantine(world.cy, case, "a doubt")
     assert world.upload(b"an engineer's doubt")[1] == case and world.case(case)["state"] == "quarantined", "what a person put aside stays so"
+    world.close()
+
+
+def test_a_case_that_was_put_aside_is_open_once_it_is_a_known_one(filled: Path, settings: Settings, faces: list[bytes]) -> None:
+    """It stayed in quarantine, where nobody saw it, and its media went by age: after that its use as a known one could not even be ended."""
+    world, ids = World(filled), [sha256_bytes(content) for content in faces]
+    gathering = gathering_of(world)
+    assert gathering.gather() == 4
+    judge_all(gathering)
+    case_of = {case["sha256"]: case["id"] for case in world.cases.page("open", 0, 10)}
+    set_batch_state(filled, "street-batch", "dropped", who="ada", why="poisoned")
+    assert gathering.gather() == 0
+    known, aside = case_of[ids[2]], case_of[ids[3]]
+    world.cases.set_gold(world.cy, known, "real")
+    world.cases.set_gold(world.cy, aside, "")
+    assert {case["sha256"]: case["why"] for case in world.cases.page("open", 0, 10)} == {ids[0]: "", ids[2]: ""} and put_aside(filled, world.cases) == 0
+    assert Retention(world.database, world.media, settings.feedback).sweep("2999-01-01T00:00:00+00:00")["deleted"] == 2
+    assert world.media.has(ids[2]) and not world.media.has(ids[3])
+    world.cases.set_gold(world.cy, known, "")
+    assert world.case(known)["state"] == "open" and put_aside(filled, world.cases) == 1
     world.close()
 
 

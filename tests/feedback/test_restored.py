@@ -18,6 +18,7 @@ from feedback.restored import Restored, erase_again, hand_over_again, look
 from feedback.tables import AUDIT, ERASURES, OUTBOX
 from flows.health import examine
 from flows.taking_in import erase_requested, take_in
+from pipelines.ingest import ingest
 from tests.feedback.buckets import CREDENTIALS, s3_server
 from tests.feedback.databases import filled_url
 from tests.feedback.world import World
@@ -229,6 +230,32 @@ def test_a_file_that_a_source_of_its_own_brought_stays_when_one_upload_of_it_was
     assert look(world.root, world.settings) == Restored(erased=1, media=1)
     erase_requested(world.root, world.settings)
     assert [list(samples) for samples in batches(world).values()] == [[], [sha256_bytes(content)]] and look(world.root, world.settings) == Restored()
+
+
+@pytest.mark.parametrize("way", ["a cycle", "vigil erase"])
+def test_what_an_admin_had_erased_everywhere_goes_out_of_a_batch_that_brings_it_later(world: World, way: str) -> None:
+    """It trained, and status, doctor and `vigil erase` said that nothing waits: the admin's word held for those files alone that a batch had already."""
+    gone, by_sender, stays = (picture(number) for number in range(3))
+    (world.root.with_name("press") / "real").mkdir(parents=True)
+    for number, content in enumerate((gone, by_sender, stays)):
+        (world.root.with_name("press") / "real" / f"{number}.jpg").write_bytes(content)
+    press = SourceSettings(name="press", path=str(world.root.with_name("press")), identity=IdentityRule(rule="unknown"))
+    world.upload(gone)
+    Erasing(world.database, world.media).erase(world.sender, world.upload(by_sender)[0])
+    (done,) = erase(world.root, world.settings, [sha256_bytes(gone)], "ana", "consent withdrawn")["training"]
+    assert done["training"] == "it was in no batch" and status_of(world.root, world.settings)["erasures_waiting"] == 0
+    (batch,) = ingest(world.root, world.settings, [press]).batches
+    assert "erasures  1 erased file leaves the training data with the next cycle" in render_status(status_of(world.root, world.settings))
+    assert [row["found"][:14] for row in examine(world.root, world.settings) if row["check"] == "erasures"] == ["1 erased file "] and not doctor(world)
+    if way == "a cycle":
+        assert [line[:23] for line in take_in.fn(world.root, world.settings, [press]).lines if "erased" in line] == [f"erased {sha256_bytes(gone)[:16]}"]
+    else:
+        assert f"{sha256_bytes(gone)[:16]}...: taken out of {batch}" in render_erased(erase(world.root, world.settings, [], "ana", "what waits"))
+    assert batches(world) == {batch: dict.fromkeys((sha256_bytes(by_sender), sha256_bytes(stays)), "train")}, "its sender asked for no source's file"
+    assert len(told(world, "erasure.again")) == 1 and look(world.root, world.settings) == Restored()
+    assert (
+        status_of(world.root, world.settings)["erasures_waiting"] == 0 and render_erased(erase(world.root, world.settings, [], "ana", "again"))[:7] == "Nothing"
+    )
 
 
 @pytest.mark.parametrize("noted", ["", "feedback-0123456789abcdef"])

@@ -22,6 +22,7 @@ from feedback.retention import Retention
 from feedback.secret import load_secret
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from feedback.webhooks import Webhooks
+from pipelines.ingest import ingest
 from tests.feedback.buckets import CREDENTIALS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.world import JPEG, World
@@ -369,6 +370,25 @@ def test_erasing_the_upload_that_was_called_fake_shows_the_file_to_nobody(world:
     assert retention(world).sweep()["released"] == 1 and retention(world).sweep(later(0.5))["quarantined"] == 0
 
 
+@pytest.mark.parametrize("also", ["a verdict", "people"])
+def test_erasing_an_upload_that_was_called_fake_is_noted_also_where_something_else_says_fake_at_that_moment(world: World, also: str) -> None:
+    """What else said fake hid the file alone from then on: a verdict of real in its way, or an answer that was taken back, showed it again."""
+    first, _ = world.upload(JPEG, verdict="fake", reason="", policy="moderation")
+    case_id = world.upload(JPEG, verdict="fake" if also == "a verdict" else "uncertain", policy="forensics")[1]
+    if also == "people":
+        world.decide(case_id, "fake")
+    assert retention(world).sweep(later(0.5))["quarantined"] == 1
+    erasing(world).erase(world.sender, first)
+    if also == "people":
+        world.cases.undo(world.bob, case_id)
+    else:
+        world.upload(JPEG, verdict="real", reason="", policy="forensics")
+    assert retention(world).sweep(later(0.5))["released"] == 0 and media_state(world, JPEG) == "quarantined"
+    for who in (world.bob, world.cy):
+        world.cases.review(who, case_id, "real")
+    assert retention(world).sweep()["released"] == 1, "people may say what they like"
+
+
 def test_who_sent_a_file_that_anothers_upload_hides_may_say_that_it_is_real(world: World) -> None:
     """Its own verdict was `real`, and a claim of `real` was refused: nothing led out but the other's policy and mode, which nobody tells."""
     mine, _ = world.upload(JPEG, verdict="real", reason="")
@@ -557,6 +577,22 @@ def test_an_erased_case_on_its_way_to_training_is_taken_back(world: World) -> No
     assert finish_erasures(world.root, world.database) == []
 
 
+def test_who_is_in_an_erased_file_is_named_on_no_way_to_training_any_more(world: World) -> None:
+    """The table beside the copy kept who people had said is in it until the next hand-over, in every copy of the workspace that was made meanwhile."""
+    ids = {}
+    for name in ("Eve Example", 'Max "Muster", jun.'):
+        ids[name], case_id = world.upload(JPEG + name.encode())
+        world.decide(case_id, "fake", identity=name)
+    folder = export_reviewed(world.root, world.settings)
+    assert folder is not None
+    before = (folder / "labels.csv").read_bytes().splitlines(keepends=True)
+    erasing(world).erase(world.sender, ids["Eve Example"])
+    assert [path for path in (world.root / ".vigil").rglob("*") if path.is_file() and b"Eve Example" in path.read_bytes()] == []
+    assert (folder / "labels.csv").read_bytes() == b"".join(line for line in before if b"Eve Example" not in line), "what others have said stays as it was"
+    erasing(world).erase(world.sender, ids['Max "Muster", jun.'])
+    assert (folder / "labels.csv").read_bytes() == before[0] and ingest(world.root, world.settings, [source(folder)]).refused == {}, "one that is reading it"
+
+
 def test_a_finished_erasure_leaves_nothing_in_the_outbox_and_the_others_are_handed_over_again(world: World) -> None:
     gone, kept = JPEG + b"gone", JPEG + b"kept"
     detection_id, case_id = world.upload(gone)
@@ -579,7 +615,6 @@ def test_erasing_reaches_the_batch_its_faces_dvc_and_its_remote(tmp_path: Path) 
     import yaml
 
     from media.synthetic import render_take
-    from pipelines.ingest import ingest
     from vigil.opening import open_workspace
     from workspace.journal import Journal
     from workspace.repository import dvc_add, push, reproduce
