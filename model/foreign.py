@@ -75,11 +75,14 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
 
     try:
         proto = onnx.load_model_from_string(content)
-        onnx.checker.check_model(proto)
+        apart = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto))
+        if not apart:  # else the checker looks for the other file in the current folder
+            onnx.checker.check_model(proto)
     except Exception as problem:  # protobuf and the checker raise kinds of their own
         raise refusal(f"it is not ONNX that can be read: {str(problem).strip().splitlines()[0][:200] if str(problem).strip() else problem!r}") from problem
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
-        raise refusal("its weights lie in another file", "Save it as one file (`onnx.save(model, path, save_as_external_data=False)`).")
+    if apart:
+        next_step = "Save it as one file: `torch.onnx.export(..., external_data=False)`, or `onnx.save(model, path, save_as_external_data=False)`."
+        raise refusal("its weights lie in another file", next_step)
     opset = max([one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")], default=0)
     if opset < LEAST_OPSET:
         raise refusal(f"its opset is {opset}, {LEAST_OPSET} is the oldest that can be used", "Export it again with a newer opset.")

@@ -228,10 +228,12 @@ def test_a_file_that_cannot_be_a_detector_is_refused_with_the_reason(tmp_path: P
 
 
 @pytest.mark.parametrize("place", ["graph", "initialiser of a branch", "constant of a branch"])
-def test_weights_in_another_file_are_refused_wherever_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    """In a branch of an `If` they were not looked for: a champion's answers would have changed with a file that no hash covers."""
-    monkeypatch.chdir(tmp_path)
-    np.array([4, 0, -4], np.float32).tofile("data.bin")
+def test_weights_in_another_file_are_refused_wherever_they_are_named(tmp_path: Path, place: str) -> None:
+    """In a branch of an `If` they were not looked for: a champion's answers would have changed with a file that no hash covers.
+
+    Asked from any folder but its own, torch's default export was no ONNX that can be read, and the advice was to export again.
+    """
+    np.array([4, 0, -4], np.float32).tofile(tmp_path / "data.bin")
     model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, SIZE, SIZE]))
     (here,) = model.graph.initializer
     away = TensorProto(name="colours", data_type=TensorProto.FLOAT, dims=[3, 1, 1], data_location=TensorProto.EXTERNAL)
@@ -248,7 +250,7 @@ def test_weights_in_another_file_are_refused_wherever_they_are_named(tmp_path: P
             first = helper.make_graph([helper.make_node("Identity", ["colours"], ["said"])], "branch", [], [out], [away])
         model.graph.initializer.append(numpy_helper.from_array(np.array(True), "which"))
         model.graph.node.insert(0, helper.make_node("If", ["which"], ["colours"], then_branch=first, else_branch=second))
-    with pytest.raises(ModelFileError, match="its weights lie in another file"):
+    with pytest.raises(ModelFileError, match=r"(?s)its weights lie in another file.*export\(\.\.\., external_data=False"):
         adapt(model.SerializeToString(), Contract(), SIZE)
 
 
