@@ -541,6 +541,19 @@ def test_a_wrong_contract_is_refused_and_nothing_is_left(root: Path, tmp_path: P
     assert champion(Journal(root).events()) is None and not (root / "models/imported").exists()
 
 
+@pytest.mark.parametrize("about", ["Sentinel v2: MIT licence", "2024", "", "ours, ticket #12", "[draft", "'tis ours"])
+def test_a_word_for_text_is_taken_as_it_stands(root: Path, tmp_path: Path, about: str) -> None:
+    """An output called `495`, as old exports call them, could not be named as the refusal told one to, and a licence with a colon was a mapping."""
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, 16, 16]))
+    model.graph.node.append(helper.make_node("Identity", ["logit"], ["495"]))
+    model.graph.output.append(helper.make_tensor_value_info("495", TensorProto.FLOAT, ["B"]))
+    onnx.save(model, tmp_path / "f.onnx")
+    for word in ("495", '"495"'):  # the second as YAML wants it: what helped before
+        run("models", "import", tmp_path / "f.onnx", "--set", f"output={word}", "--set", f"about={about}", *WHO, "-w", root, "--json")
+        contract = read_json(root / "models/imported/card.json")["imported"]["contract"]
+        assert (contract["output"], contract["about"]) == ("495", about)
+
+
 def test_a_constant_model_is_refused(root: Path, tmp_path: Path) -> None:
     source = foreign(tmp_path / "f.onnx", ["B", 3, 16, 16], scale=0.0)
     with pytest.raises(ModelFileError, match="whatever it sees"):
