@@ -277,7 +277,7 @@ def golden_clips(size_px: int, frames: int) -> list[np.ndarray]:
 def probe(engine: "Engine") -> dict[str, Any]:
     """What the engine says of golden clips: {clips, p_fake}. Raises ModelFileError where an answer is missing, not finite, or depends on its neighbours."""
     faces = engine.card.faces
-    answers = []
+    answers, said = [], []
     try:
         for frames in sorted({faces.clip_frames, faces.min_clip_frames, 1}):
             clips = golden_clips(faces.size_px, frames)
@@ -289,13 +289,14 @@ def probe(engine: "Engine") -> dict[str, Any]:
                 if abs(sigmoid(a.logit) - sigmoid(b.logit)) > TOGETHER:
                     raise refusal("its answer to a clip depends on the other clips beside it", "Export it in evaluation mode (`model.eval()`).")
                 answers.append(a.logit)
+                said.append(round(a.p_fake, 6))
     except ModelFileError:
         raise
     except Exception as problem:  # onnxruntime raises a dozen kinds, none exported
         raise refusal(f"it does not run on golden clips: {str(problem)[:300]}", "Check `says`, `output` and the input's shape; docs/import.md.") from problem
     if max(answers) - min(answers) < 1e-9:
         raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
-    return {"clips": len(answers), "p_fake": [round(sigmoid(one), 6) for one in answers]}
+    return {"clips": len(said), "p_fake": said}
 
 
 def refuse_misread(content: bytes, contract: Contract, size_px: int, frames: int) -> None:

@@ -324,6 +324,15 @@ def test_an_imported_detector_serves_is_journalled_and_stays_the_only_one(root: 
     assert (plan.base_cycle, plan.base_model) == ("imported", found["model_sha256"])
 
 
+def test_what_it_says_of_golden_clips_is_its_p_fake(root: Path, tmp_path: Path) -> None:
+    """It was told without the temperature, beside the threshold that people hold it against."""
+    found = run("models", "import", foreign(tmp_path / "f.onnx", ["B", 3, 16, 16]), "--set", "temperature=0.5", *WHO, "-w", root, "--json")
+    faces, engine = load_settings(root / "params.yaml").faces, Engine(root / "models/imported")
+    lengths = sorted({faces.clip_frames, faces.min_clip_frames, 1})
+    said = [score.p_fake for frames in lengths for score in engine.score_clips(golden_clips(faces.size_px, frames))]
+    assert found["probe"]["p_fake"] == read_json(root / "models/imported/card.json")["imported"]["probe"]["p_fake"] == pytest.approx(said, abs=1e-6)
+
+
 def test_a_file_that_enlarges_its_faces_gets_fewer_at_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory was counted by the crops: a video of fifty seconds took 6 GB where a model of our own takes 1."""
     run("models", "import", foreign(tmp_path / "theirs.onnx", ["B", 3, 4 * SIZE, 4 * SIZE]), *WHO, "-w", root, "--json")
