@@ -324,6 +324,15 @@ def test_an_imported_detector_serves_is_journalled_and_stays_the_only_one(root: 
     assert (plan.base_cycle, plan.base_model) == ("imported", found["model_sha256"])
 
 
+def test_an_adapted_file_that_is_named_alone_comes_in_as_it_is(opened: Path, root: Path, tmp_path: Path) -> None:
+    """It was refused for the probability that it reads inside, and `says=p_fake`, as told, since it is one of ours: round and round."""
+    source = foreign(tmp_path / "f.onnx", ["B", 3, 16, 16], "p_fake")
+    found = run("models", "import", source, "--set", "says=p_fake", *WHO, "-w", root, "--json")
+    adapted, other = root / "models/imported/model.onnx", Path(shutil.copytree(opened, tmp_path / "other", symlinks=True))
+    again = run("models", "import", adapted, *WHO, "-w", other, "--json")
+    assert (again["model_sha256"], again["probe"]) == (found["model_sha256"], found["probe"])
+
+
 def test_what_it_says_of_golden_clips_is_its_p_fake(root: Path, tmp_path: Path) -> None:
     """It was told without the temperature, beside the threshold that people hold it against."""
     found = run("models", "import", foreign(tmp_path / "f.onnx", ["B", 3, 16, 16]), "--set", "temperature=0.5", *WHO, "-w", root, "--json")
