@@ -72,8 +72,10 @@ class Command(Outside):
 
     def _outcome(self, words: Sequence[str], scratch: Path) -> tuple[int | None, str]:
         """The program's exit code, None where its time was over, and its last words."""
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
-        with open(scratch / "said", "w+b") as said:  # read by its handle: the program may have emptied the folder
+        with tempfile.TemporaryDirectory() as near, open(scratch / "said", "w+b") as said:  # read by its handle: the program may have emptied the folder
+            short = Path(near) / "t"  # a link that holds nothing: the path of a socket has 107 bytes at most, and the workspace may lie deep
+            short.symlink_to(scratch)
+            environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(short), "LC_ALL": "C.UTF-8"}
             process = subprocess.Popen(
                 [*without_network(with_its_children=True), *words],
                 cwd=scratch,

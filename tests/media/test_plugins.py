@@ -256,6 +256,13 @@ def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip
     assert "AWS_SECRET_ACCESS_KEY" not in names.split() and Path(folder).parent == tmp_path and not Path(folder).exists()
 
 
+def test_a_program_may_share_among_its_processes_however_deep_the_workspace_lies(clips: list[Clip], tmp_path: Path) -> None:
+    """A path of a socket has 107 bytes at most, and Python and torch put theirs into TMPDIR: their workers failed in a folder of the workspace."""
+    body = "import multiprocessing\nif __name__ == '__main__':\n    multiprocessing.Manager().shutdown()\n" + INVERT
+    load_plugin(command(tmp_path, body), FACES, tmp_path / ("deep" * 20)).forge(*clips[0], np.random.default_rng(0))
+    assert not list((tmp_path / ("deep" * 20)).iterdir())
+
+
 def test_a_program_has_no_network(clips: list[Clip], tmp_path: Path) -> None:
     if not without_network():
         pytest.skip("this system does not let an ordinary user take a program's network away")
