@@ -1,18 +1,23 @@
-"""What a dead process left, found and closed: orphans, runs that say RUNNING, batches that nobody journalled, stale locks."""
+"""What a dead process left, found and closed: orphans, runs that say RUNNING, batches that nobody journalled, crops that a program was given, stale locks."""
 
 import asyncio
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flows.environment import OWNER_TAG, owner_tags, start_private_server
 from workspace.errors import VigilError, WorkspaceError
+from workspace.forgetting import FORGING
 from workspace.settings import Settings
+
+CROPS = "crops of faces that a program was given to forge from"
 
 
 def end_what_was_left(root: Path, settings: Settings) -> list[str]:
-    """End the processes that a killed cycle left, and the MLflow and Prefect runs that still say RUNNING though nobody runs them; tell the journal of batches.
+    """End the processes that a killed cycle left, and the MLflow and Prefect runs that still say RUNNING though nobody runs them; tell the journal of batches;
+    remove the crops that a program was given.
 
     The lease must be held. Returns what was done.
     """
@@ -20,7 +25,17 @@ def end_what_was_left(root: Path, settings: Settings) -> list[str]:
     from workspace.processes import end_orphans
 
     batches = [f"batch {name}, which a killed ingest had left whole, is journalled" for name in journal_unjournalled(root)]
-    return [*end_orphans(root), *batches, *_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
+    return [*end_orphans(root), *_remove_crops(root), *batches, *_close_mlflow_runs(root, settings), *_close_prefect_runs(root)]
+
+
+def _remove_crops(root: Path) -> list[str]:
+    found = _has_crops(root)
+    shutil.rmtree(root / FORGING, ignore_errors=True)
+    return [f"removed {CROPS}"] if found else []
+
+
+def _has_crops(root: Path) -> bool:
+    return any((root / FORGING).glob("*/*"))  # a stage that ended by itself leaves its own folder empty
 
 
 def _close_mlflow_runs(root: Path, settings: Settings) -> list[str]:
@@ -92,6 +107,7 @@ def left_behind(root: Path, settings: Settings) -> list[str]:
     if lease_holder(root):
         return []
     found = [f"orphan {describe(process)}" for process in find_orphans(root)]
+    found += [f"{CROPS}: {FORGING}"] if _has_crops(root) else []
     found += [f"batch {name} is whole and not in the journal" for name in unjournalled(root)]
     if _has_registry(root, settings):
         with suppress(VigilError):  # a registry that is away has a row of its own

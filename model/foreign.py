@@ -75,11 +75,14 @@ def adapt(content: bytes, contract: Contract, size_px: int) -> bytes:
 
     try:
         proto = onnx.load_model_from_string(content)
-        onnx.checker.check_model(proto)
+        apart = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto))
+        if not apart:  # else the checker looks for the other file in the current folder
+            onnx.checker.check_model(proto)
     except Exception as problem:  # protobuf and the checker raise kinds of their own
         raise refusal(f"it is not ONNX that can be read: {str(problem).strip().splitlines()[0][:200] if str(problem).strip() else problem!r}") from problem
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
-        raise refusal("its weights lie in another file", "Save it as one file (`onnx.save(model, path, save_as_external_data=False)`).")
+    if apart:
+        next_step = "Save it as one file: `torch.onnx.export(..., external_data=False)`, or `onnx.save(model, path, save_as_external_data=False)`."
+        raise refusal("its weights lie in another file", next_step)
     opset = max([one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")], default=0)
     if opset < LEAST_OPSET:
         raise refusal(f"its opset is {opset}, {LEAST_OPSET} is the oldest that can be used", "Export it again with a newer opset.")
@@ -274,7 +277,7 @@ def golden_clips(size_px: int, frames: int) -> list[np.ndarray]:
 def probe(engine: "Engine") -> dict[str, Any]:
     """What the engine says of golden clips: {clips, p_fake}. Raises ModelFileError where an answer is missing, not finite, or depends on its neighbours."""
     faces = engine.card.faces
-    answers = []
+    answers, said = [], []
     try:
         for frames in sorted({faces.clip_frames, faces.min_clip_frames, 1}):
             clips = golden_clips(faces.size_px, frames)
@@ -286,13 +289,14 @@ def probe(engine: "Engine") -> dict[str, Any]:
                 if abs(sigmoid(a.logit) - sigmoid(b.logit)) > TOGETHER:
                     raise refusal("its answer to a clip depends on the other clips beside it", "Export it in evaluation mode (`model.eval()`).")
                 answers.append(a.logit)
+                said.append(round(a.p_fake, 6))
     except ModelFileError:
         raise
     except Exception as problem:  # onnxruntime raises a dozen kinds, none exported
         raise refusal(f"it does not run on golden clips: {str(problem)[:300]}", "Check `says`, `output` and the input's shape; docs/import.md.") from problem
     if max(answers) - min(answers) < 1e-9:
         raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
-    return {"clips": len(answers), "p_fake": [round(sigmoid(one), 6) for one in answers]}
+    return {"clips": len(said), "p_fake": said}
 
 
 def refuse_misread(content: bytes, contract: Contract, size_px: int, frames: int) -> None:
@@ -305,13 +309,11 @@ def refuse_misread(content: bytes, contract: Contract, size_px: int, frames: int
     import onnxruntime
 
     proto = onnx.load_model_from_string(content)
-    read = [node.input[0] for node in proto.graph.node if node.output[0] in READERS]
-    if not read:
-        return  # a model of ours, which says itself what it answers
-    proto.graph.output.append(onnx.helper.make_tensor_value_info(read[0], onnx.TensorProto.FLOAT, None))
+    read = next(node.input[0] for node in proto.graph.node if node.output[0] in READERS)
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(read, onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     pixels = np.stack(golden_clips(size_px, frames)).transpose(0, 1, 4, 2, 3).astype(np.float32) / 255
-    (answers,) = session.run([read[0]], {INPUT: pixels})
+    (answers,) = session.run([read], {INPUT: pixels})
     low, high = float(answers.min()), float(answers.max())
     if contract.says == "logit" and "says" not in contract.model_fields_set and low >= 0 and high <= 1:
         why = f"nothing says what it answers, and that lies in 0..1 on all golden clips ({low:.3g} to {high:.3g}): a probability, most likely, and no logit"

@@ -31,6 +31,7 @@ from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, sha256_file, write_json
 from workspace.for_review import SUMMARY
+from workspace.forgetting import FORGING
 from workspace.pool import ordered_map
 from workspace.settings import ForgeSettings, PluginSettings, Settings, SplitSettings
 
@@ -66,15 +67,16 @@ class ForgeJob:
 def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
     refuse_unknown_forgers(settings.forge)
-    folder, out = root / "data" / "faces" / batch, root / "data" / "forged" / batch
+    folder, out, forging = root / "data" / "faces" / batch, root / "data" / "forged" / batch, root / FORGING / batch
     excluded: Excluded = Counter()
     clips = real_clips(root, batch, settings.split)
     jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings.seed)
-    shutil.rmtree(out, ignore_errors=True)
+    for before in (out, forging):
+        shutil.rmtree(before, ignore_errors=True)
     made: Counter[str] = Counter()
     outside = {*PUBLISHED, *(plugin.name for plugin in settings.forge.plugins)}
     with ShardWriter(out) as writer:
-        networks = learn(folder, clips, groups, jobs, settings, out / NETWORKS)
+        networks = learn(folder, clips, groups, jobs, settings, out / NETWORKS, forging)
         progress = Progress("forge")
         for number, (job, result) in enumerate(zip(jobs, _results(jobs, networks, groups, settings), strict=True), start=1):
             if isinstance(result, str):
@@ -201,13 +203,15 @@ def _donor(clip: Mapping[str, Any], groups: Mapping[tuple[str, str], Sequence[di
     return min(others, key=lambda other: (rank(seed, f"{clip[_unit(clip['side'])]} {other['clip_id']}"), other["clip_id"]), default=None)
 
 
-def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, int], jobs: Sequence[ForgeJob], settings: Settings, out: Path) -> dict[str, Draw]:
+def learn(
+    folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, int], jobs: Sequence[ForgeJob], settings: Settings, out: Path, forging: Path
+) -> dict[str, Draw]:
     """What the jobs' learned and outside forgers forge with, by name: `forge(frames, landmarks, rng, group)` of each.
 
-    Networks are trained and stored in `out`; a name is missing where the faces to learn from are too few.
+    Networks are trained and stored in `out`; a name is missing where the faces to learn from are too few. Programs forge in `forging`.
     """
     asked = {job.forger for job in jobs} - set(FORGERS)
-    ready = _outside(asked, settings)
+    ready = _outside(asked, settings, forging)
     wanted = sorted(asked - set(ready))
     if not wanted:
         return ready
@@ -222,12 +226,12 @@ def learn(folder: Path, clips: Sequence[dict[str, Any]], groups: Mapping[str, in
     return ready
 
 
-def _outside(asked: Collection[str], settings: Settings) -> dict[str, Draw]:
+def _outside(asked: Collection[str], settings: Settings, forging: Path) -> dict[str, Draw]:
     """What forges for each name in `asked` that is a plugin's or a published generator's."""
     if not asked:
         return {}
     loads: dict[str, Callable[[], Outside]] = {name: partial(load, settings.faces) for name, load in PUBLISHED.items()}
-    loads |= {plugin.name: partial(load_plugin, plugin, settings.faces) for plugin in settings.forge.plugins}
+    loads |= {plugin.name: partial(load_plugin, plugin, settings.faces, forging) for plugin in settings.forge.plugins}
     ready: dict[str, Draw] = {}
     for name in sorted(set(loads) & set(asked)):
         try:

@@ -1,6 +1,7 @@
 """`vigil models import`: a model that was made elsewhere becomes the first champion of a workspace, on a person's word."""
 
 import json
+import re
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,7 +71,7 @@ def import_model(root: Path, settings: Settings, source: Path, words: list[str],
         said = {} if kind == "folder" else {"contract": contract.model_dump(mode="json")}  # of a folder its card counts
         card = write_with(folder, card, {"source": source.name, "source_sha256": origin, **said, **told, "who": who, "why": why})
         probed = probe(loaded(folder, settings) if kind == "onnx" else Engine(folder, threads=settings.serve.threads))
-        if kind == "onnx":
+        if kind == "onnx" and card.onnx_sha256 != origin:  # the same: one of ours, which says itself what it answers
             refuse_misread((folder / ONNX).read_bytes(), contract, card.faces.size_px, card.faces.clip_frames)
         card = write_with(folder, card, {**card.imported, "probe": probed})
         place = root / "models" / IMPORTED
@@ -125,10 +126,10 @@ def read_contract(words: list[str], card_file: Path | None) -> "Contract":
         if not isinstance(raw, dict):
             raise ValueError(f"{card_file} is not a mapping")
         for word in words:
-            key, equals, value = word.partition("=")
+            key, equals, value = (part.strip() for part in word.partition("="))
             if not equals:
                 raise ValueError(f"{word!r} is not KEY=VALUE")
-            raw[key.strip()] = yaml.safe_load(value)
+            raw[key] = value if _is_text(key, value) else yaml.safe_load(value)
         return Contract.model_validate(raw)
     except (OSError, ValueError, yaml.YAMLError) as problem:
         if isinstance(problem, ValidationError):
@@ -138,6 +139,14 @@ def read_contract(words: list[str], card_file: Path | None) -> "Contract":
         raise SettingsError(
             "This model's contract cannot be used. Nothing was imported.", why="\n        ".join(mistakes), next_step="docs/import.md lists the keys."
         ) from problem
+
+
+def _is_text(key: str, value: str) -> bool:
+    """Whether a word is taken as it stands: text that is not in quotes, of which YAML may make a number, a mapping or a comment."""
+    from model.foreign import Contract
+
+    field = Contract.model_fields.get(key)
+    return field is not None and field.annotation is str and not re.fullmatch(r"""(["']).*\1""", value)
 
 
 def from_onnx(source: Path, contract: "Contract", settings: Settings, folder: Path) -> tuple["ModelCard", str]:

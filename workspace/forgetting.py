@@ -34,8 +34,9 @@ BLANKED = ("identity", "donor", "source_video", "method", "licence", "consent", 
 NAMING = ("sample_id", "source", "path", "source_video", "case_id")  # how files are called, and what they were made of
 CLIP_PREFIX = 16  # so many digits of a sample's hash begin the ids of its clips
 MADE = ("data/faces/*", "data/forged/*", "data/hardened", "data/sets", "reports/predictions.parquet", "mlartifacts/**/predictions.parquet")
+FORGING = ".vigil/forging"  # a folder a batch: the crops that a program from outside is at
 # Made, fetched or handed over again when they are needed:
-CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox", ".vigil/unfinished")
+CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox", ".vigil/unfinished", FORGING)
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 MOST_JSON_BYTES = 64 << 20
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."

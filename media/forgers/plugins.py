@@ -1,6 +1,6 @@
 """Forgers from outside: an image generator (media/forgers/generators.py), or any command that turns a clip into a clip.
 
-Command: started in an empty folder of its own with `{input}` and `{output}` in its words replaced by folders. The input
+Command: started in an empty folder of its own in the workspace with `{input}` and `{output}` in its words replaced by folders. The input
 holds 00000.png, 00001.png ...; the output must hold PNGs of the same names and size. It sees no variable of ours but PATH, has
 bounded memory, file size and time, and ends with its whole group; where the system lets us, no network, and children that left the group
 end too. It runs as whoever runs us and can read and write what they can: only programs that are trusted belong here.
@@ -25,6 +25,7 @@ from media.forgers.generators import ExportedGenerator, Outside
 from media.forgers.registry import Clip, Frames, Landmarks
 from media.forgers.stylegan import MobileStyleGan
 from workspace.errors import DataError, first_few, printable
+from workspace.files import private_folder
 from workspace.processes import without_network
 from workspace.settings import FaceSettings, PluginSettings
 
@@ -34,10 +35,10 @@ LAST_WORDS_BYTES = 300  # of what a program said, for the reason
 
 
 class Command(Outside):
-    """A program that forges. Raises DataError where it cannot be found."""
+    """A program that forges; each clip in a folder of its own in `folder`. Raises DataError where it cannot be found."""
 
-    def __init__(self, settings: PluginSettings) -> None:
-        self.name, self.settings = settings.name, settings
+    def __init__(self, settings: PluginSettings, folder: Path) -> None:
+        self.name, self.settings, self.folder = settings.name, settings, folder.resolve()
         program = shutil.which(settings.command[0])
         why = "" if program else f"there is no program {settings.command[0]!r}"
         if program and "/" in settings.command[0] and not os.path.isabs(settings.command[0]):
@@ -49,7 +50,7 @@ class Command(Outside):
 
     def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """What the program made of the clip; landmarks stay. Raises DataError when it fails, is too slow or gives something else."""
-        with tempfile.TemporaryDirectory(prefix="vigil-forger-") as scratch:
+        with tempfile.TemporaryDirectory(dir=private_folder(self.folder)) as scratch:
             given, made = Path(scratch) / "in", Path(scratch) / "out"
             for folder in (given, made):
                 folder.mkdir()
@@ -71,8 +72,10 @@ class Command(Outside):
 
     def _outcome(self, words: Sequence[str], scratch: Path) -> tuple[int | None, str]:
         """The program's exit code, None where its time was over, and its last words."""
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
-        with open(scratch / "said", "w+b") as said:  # read by its handle: the program may have emptied the folder
+        with tempfile.TemporaryDirectory() as near, open(scratch / "said", "w+b") as said:  # read by its handle: the program may have emptied the folder
+            short = Path(near) / "t"  # a link that holds nothing: the path of a socket has 107 bytes at most, and the workspace may lie deep
+            short.symlink_to(scratch)
+            environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(short), "LC_ALL": "C.UTF-8"}
             process = subprocess.Popen(
                 [*without_network(with_its_children=True), *words],
                 cwd=scratch,
@@ -112,9 +115,9 @@ class Command(Outside):
         return np.stack([picture[..., ::-1] for picture in pictures if picture is not None]).astype(np.uint8)
 
 
-def load_plugin(settings: PluginSettings, faces: FaceSettings) -> Outside:
-    """The forger that a setting describes."""
-    return ExportedGenerator(settings.name, Path(settings.onnx), faces) if settings.onnx else Command(settings)
+def load_plugin(settings: PluginSettings, faces: FaceSettings, folder: Path) -> Outside:
+    """The forger that a setting describes; a command forges in `folder`, which a killed process leaves with crops in it."""
+    return ExportedGenerator(settings.name, Path(settings.onnx), faces) if settings.onnx else Command(settings, folder)
 
 
 def _names(number: int) -> list[str]:

@@ -43,7 +43,7 @@ def generator(path: Path, picture: np.ndarray, length: int = 8) -> Path:
 
 
 def test_a_generated_face_is_swapped_in_or_stands_alone_and_in_a_video_it_moves(clips: list[Clip], tmp_path: Path) -> None:
-    plugin = load_plugin(PluginSettings(name="stylegan", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES)
+    plugin = load_plugin(PluginSettings(name="stylegan", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES, tmp_path)
     frames, landmarks = clips[0]
     around, rim = {"picture": set(), "video": set()}, np.s_[:, 0, 0]
     for seed in range(6):
@@ -59,17 +59,17 @@ def test_a_generated_face_is_swapped_in_or_stands_alone_and_in_a_video_it_moves(
 
 
 def test_a_generator_without_faces_or_by_another_contract_is_refused(clips: list[Clip], tmp_path: Path) -> None:
-    grey = load_plugin(PluginSettings(name="grey", onnx=str(generator(tmp_path / "grey.onnx", np.full((96, 96, 3), 90)))), FACES)
+    grey = load_plugin(PluginSettings(name="grey", onnx=str(generator(tmp_path / "grey.onnx", np.full((96, 96, 3), 90)))), FACES, tmp_path)
     with pytest.raises(DataError, match="shows no face"):
         grey.forge(*clips[0], np.random.default_rng(0))
     fixed = onnx.load(str(generator(tmp_path / "fixed.onnx", np.full((96, 96, 3), 90))))
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(fixed, str(tmp_path / "fixed.onnx"))
     with pytest.raises(DataError, match="'fixed' failed"):
-        load_plugin(PluginSettings(name="fixed", onnx=str(tmp_path / "fixed.onnx")), FACES).forge(*clips[0], np.random.default_rng(0))
+        load_plugin(PluginSettings(name="fixed", onnx=str(tmp_path / "fixed.onnx")), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
     (tmp_path / "junk.onnx").write_bytes(b"not a network")
     with pytest.raises(DataError, match="Cannot use the generator 'junk'"):
-        load_plugin(PluginSettings(name="junk", onnx=str(tmp_path / "junk.onnx")), FACES)
+        load_plugin(PluginSettings(name="junk", onnx=str(tmp_path / "junk.onnx")), FACES, tmp_path)
 
 
 def exported(path: Path, value: np.ndarray) -> Path:
@@ -108,7 +108,7 @@ def wave(*shape: int) -> np.ndarray:
     ids=["grey", "channels last", "a line", "tiny", "nan", "0 to 1", "0 to 1 and a little below", "0 to 255"],
 )
 def test_a_picture_that_breaks_the_contract_is_refused_by_its_cause(clips: list[Clip], tmp_path: Path, value: np.ndarray, says: str) -> None:
-    plugin = load_plugin(PluginSettings(name="odd", onnx=str(exported(tmp_path / "odd.onnx", value))), FACES)
+    plugin = load_plugin(PluginSettings(name="odd", onnx=str(exported(tmp_path / "odd.onnx", value))), FACES, tmp_path)
     with pytest.raises(DataError, match="draws something else") as problem:
         plugin.forge(*clips[0], np.random.default_rng(0))
     assert says in problem.value.why
@@ -119,18 +119,18 @@ def test_a_generator_whose_weights_lie_beside_it_is_told_how_to_be_one_file(tmp_
     whole = onnx.load(str(exported(tmp_path / "whole.onnx", wave(3, 64, 64))))
     onnx.save(whole, str(tmp_path / "apart.onnx"), save_as_external_data=True, location="apart.onnx.data", size_threshold=0)
     with pytest.raises(DataError, match=r"(?s)weights lie in another file.*external_data=False"):
-        load_plugin(PluginSettings(name="apart", onnx=str(tmp_path / "apart.onnx")), FACES)
+        load_plugin(PluginSettings(name="apart", onnx=str(tmp_path / "apart.onnx")), FACES, tmp_path)
 
 
 def test_a_picture_that_is_not_square_is_as_good_as_one_that_is(clips: list[Clip], tmp_path: Path) -> None:
     wide = np.pad(clips[1][0][0], ((0, 0), (40, 8), (0, 0)), mode="edge")
-    plugin = load_plugin(PluginSettings(name="wide", onnx=str(generator(tmp_path / "wide.onnx", wide))), FACES)
+    plugin = load_plugin(PluginSettings(name="wide", onnx=str(generator(tmp_path / "wide.onnx", wide))), FACES, tmp_path)
     forged, _ = plugin.forge(*clips[0], np.random.default_rng(0))
     assert forged.shape == clips[0][0].shape
 
 
 def test_a_clip_that_is_none_is_refused(clips: list[Clip], tmp_path: Path) -> None:
-    plugin = load_plugin(PluginSettings(name="g", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES)
+    plugin = load_plugin(PluginSettings(name="g", onnx=str(generator(tmp_path / "g.onnx", clips[1][0][0]))), FACES, tmp_path)
     frames, landmarks = clips[0]
     for odd in ((frames[:0], landmarks[:0]), (frames, np.full_like(landmarks, np.nan))):
         with pytest.raises(DataError, match="Cannot forge with 'g'"):
@@ -150,7 +150,7 @@ INVERT = "import cv2\nfor path in sorted(given.glob('*.png')):\n    cv2.imwrite(
 
 def test_a_program_turns_a_clip_into_a_clip(clips: list[Clip], tmp_path: Path) -> None:
     frames, landmarks = clips[0]
-    forged, points = load_plugin(command(tmp_path, INVERT), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    forged, points = load_plugin(command(tmp_path, INVERT), FACES, tmp_path).forge(frames, landmarks, np.random.default_rng(0))
     assert np.array_equal(forged, 255 - frames) and np.array_equal(points, landmarks)
 
 
@@ -167,13 +167,13 @@ def test_a_program_turns_a_clip_into_a_clip(clips: list[Clip], tmp_path: Path) -
 )
 def test_a_program_that_breaks_the_contract_is_a_reason(clips: list[Clip], tmp_path: Path, body: str, says: str) -> None:
     with pytest.raises(DataError) as problem:
-        load_plugin(command(tmp_path, body, timeout=1 if "sleep" in body else 60), FACES).forge(*clips[0], np.random.default_rng(0))
+        load_plugin(command(tmp_path, body, timeout=1 if "sleep" in body else 60), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
     assert says in str(problem.value)
 
 
 def test_a_program_that_cannot_be_started_is_a_reason(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("media.forgers.plugins.without_network", lambda with_its_children: ())
-    plugin = load_plugin(command(tmp_path, INVERT), FACES)
+    plugin = load_plugin(command(tmp_path, INVERT), FACES, tmp_path)
     missing = plugin.settings.model_copy(update={"command": (str(tmp_path / "nowhere"),)})  # as if removed after the first look
     monkeypatch.setattr(plugin, "settings", missing)
     with pytest.raises(DataError, match=r"failed on a clip.*\n.*FileNotFoundError"):
@@ -190,34 +190,34 @@ def test_real_frames_that_come_back_are_no_fake(clips: list[Clip], tmp_path: Pat
     frames, landmarks = clips[0]
     for changed in (0, 4, 7):
         with pytest.raises(DataError, match=f"{8 - changed} of 8 frames came back unchanged"):
-            load_plugin(command(tmp_path, changing(changed)), FACES).forge(frames, landmarks, np.random.default_rng(0))
+            load_plugin(command(tmp_path, changing(changed)), FACES, tmp_path).forge(frames, landmarks, np.random.default_rng(0))
     flip = INVERT.replace(
         "    cv2.imwrite(str(made / path.name), 255 - cv2.imread(str(path)))",
         "    frame = cv2.imread(str(path))\n    frame[48, 48, 0] ^= 1\n    cv2.imwrite(str(made / path.name), frame)",
     )
     with pytest.raises(DataError, match="8 of 8 frames came back unchanged"):
-        load_plugin(command(tmp_path, flip), FACES).forge(frames, landmarks, np.random.default_rng(0))
+        load_plugin(command(tmp_path, flip), FACES, tmp_path).forge(frames, landmarks, np.random.default_rng(0))
     twice = np.concatenate([frames, frames])[:12], np.concatenate([landmarks, landmarks])[:12]
-    forged, _ = load_plugin(command(tmp_path, changing(11)), FACES).forge(*twice, np.random.default_rng(0))
+    forged, _ = load_plugin(command(tmp_path, changing(11)), FACES, tmp_path).forge(*twice, np.random.default_rng(0))
     assert [np.array_equal(one, other) for one, other in zip(twice[0], forged, strict=True)] == [False] * 11 + [True]
     late = INVERT.replace("255 - cv2.imread(str(path))", "cv2.imread(str(sorted(given.iterdir())[max(0, int(path.stem) - 1)]))[:, ::-1]")
     with pytest.raises(DataError, match="8 of 8 frames came back unchanged, or as another of the clip's"):
-        load_plugin(command(tmp_path, late), FACES).forge(frames, landmarks, np.random.default_rng(0))
+        load_plugin(command(tmp_path, late), FACES, tmp_path).forge(frames, landmarks, np.random.default_rng(0))
     with pytest.raises(DataError, match="1 of 1 frames"):
-        load_plugin(command(tmp_path, changing(0)), FACES).forge(frames[:1], landmarks[:1], np.random.default_rng(0))
+        load_plugin(command(tmp_path, changing(0)), FACES, tmp_path).forge(frames[:1], landmarks[:1], np.random.default_rng(0))
 
 
 def test_what_a_program_paints_beyond_the_picture_is_black_again(clips: list[Clip], tmp_path: Path) -> None:
     frames, landmarks = clips[0][0].copy(), clips[0][1]
     frames[:, :, :12] = 0
-    forged, _ = load_plugin(command(tmp_path, INVERT), FACES).forge(frames, landmarks, np.random.default_rng(0))
+    forged, _ = load_plugin(command(tmp_path, INVERT), FACES, tmp_path).forge(frames, landmarks, np.random.default_rng(0))
     assert not forged[:, :, :11].any() and np.array_equal(forged[:, :, 15:], 255 - frames[:, :, 15:])
 
 
 def test_a_pipe_in_place_of_a_picture_is_refused_and_not_waited_for(clips: list[Clip], tmp_path: Path) -> None:
     body = "for path in sorted(given.glob('*.png')):\n    os.mkfifo(made / path.name)\n"
     with pytest.raises(DataError) as problem:
-        load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+        load_plugin(command(tmp_path, body), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
     assert "00000.png" in problem.value.why and "no ordinary file" in problem.value.why
 
 
@@ -235,7 +235,7 @@ def test_frames_under_other_names_are_refused_and_not_put_into_another_order(cli
     frames, landmarks = (np.concatenate([part, part])[:12] for part in clips[0])
     body = INVERT.replace("path.name", name)
     with pytest.raises(DataError) as problem:
-        load_plugin(command(tmp_path, body), FACES).forge(frames, landmarks, np.random.default_rng(0))
+        load_plugin(command(tmp_path, body), FACES, tmp_path).forge(frames, landmarks, np.random.default_rng(0))
     assert says in problem.value.why
 
 
@@ -243,7 +243,7 @@ def test_a_name_that_is_no_text_is_told_as_it_can_be_written_down(clips: list[Cl
     """The reason goes into the stage's report, which ended with a traceback."""
     body = INVERT + "\nimport os; os.close(os.open(os.fsencode(sys.argv[2]) + b'/\\xdc.png', os.O_CREAT | os.O_WRONLY))\n"
     with pytest.raises(DataError, match=r"not expected: \\udcdc.png") as problem:
-        load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+        load_plugin(command(tmp_path, body), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
     assert problem.value.why.encode()
 
 
@@ -251,9 +251,16 @@ def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     told = tmp_path / "told"
     body = f"Path({str(told)!r}).write_text(' '.join(sorted(os.environ)) + '|' + os.getcwd())\n" + INVERT
-    load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+    load_plugin(command(tmp_path, body), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
     names, folder = told.read_text().split("|")
-    assert "AWS_SECRET_ACCESS_KEY" not in names.split() and not Path(folder).exists()
+    assert "AWS_SECRET_ACCESS_KEY" not in names.split() and Path(folder).parent == tmp_path and not Path(folder).exists()
+
+
+def test_a_program_may_share_among_its_processes_however_deep_the_workspace_lies(clips: list[Clip], tmp_path: Path) -> None:
+    """A path of a socket has 107 bytes at most, and Python and torch put theirs into TMPDIR: their workers failed in a folder of the workspace."""
+    body = "import multiprocessing\nif __name__ == '__main__':\n    multiprocessing.Manager().shutdown()\n" + INVERT
+    load_plugin(command(tmp_path, body), FACES, tmp_path / ("deep" * 20)).forge(*clips[0], np.random.default_rng(0))
+    assert not list((tmp_path / ("deep" * 20)).iterdir())
 
 
 def test_a_program_has_no_network(clips: list[Clip], tmp_path: Path) -> None:
@@ -263,7 +270,7 @@ def test_a_program_has_no_network(clips: list[Clip], tmp_path: Path) -> None:
         threading.Thread(target=server.accept, daemon=True).start()
         body = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)\n"
         with pytest.raises(DataError, match="ended with 1"):
-            load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+            load_plugin(command(tmp_path, body), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
         socket.create_connection(server.getsockname(), 5).close()  # it was the network that was missing, not the server
 
 
@@ -272,7 +279,7 @@ def test_a_child_that_left_the_group_of_a_program_ends_with_it(clips: list[Clip]
         pytest.skip("this system does not let an ordinary user bound a program's processes")
     mark = f"left behind by {tmp_path}"
     body = f"import subprocess\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}], start_new_session=True)\n" + INVERT
-    load_plugin(command(tmp_path, body), FACES).forge(*clips[0], np.random.default_rng(0))
+    load_plugin(command(tmp_path, body), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
     for _ in range(100):
         left = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
         if not left:
@@ -281,10 +288,10 @@ def test_a_child_that_left_the_group_of_a_program_ends_with_it(clips: list[Clip]
     pytest.fail(f"still there: {left}")
 
 
-def test_a_program_that_is_not_there_is_said_at_once() -> None:
+def test_a_program_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     assert shutil.which("no-such-forger") is None and os.name == "posix"
     with pytest.raises(DataError, match="no program 'no-such-forger'"):
-        load_plugin(PluginSettings(name="gone", command=("no-such-forger",)), FACES)
+        load_plugin(PluginSettings(name="gone", command=("no-such-forger",)), FACES, tmp_path)
 
 
 def test_a_program_that_is_named_from_this_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,4 +300,4 @@ def test_a_program_that_is_named_from_this_folder_is_refused_at_once(tmp_path: P
     (tmp_path / "mine").chmod(0o700)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="by the whole path"):
-        load_plugin(PluginSettings(name="mine", command=("./mine",)), FACES)
+        load_plugin(PluginSettings(name="mine", command=("./mine",)), FACES, tmp_path)

@@ -1,17 +1,21 @@
 """The forge stage on rendered faces: which clip meets which forger and donor, and that it always does."""
 
+import os
 import shutil
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.leftovers import end_what_was_left, left_behind
 from media.faces import looks
 from media.forgers import WHO, may_be_one_person
 from media.shards import read_clip_at, read_index, read_landmarks
@@ -21,8 +25,10 @@ from pipelines.outside import MENDED, forged_otherwise, idle_forgers
 from pipelines.rows import rows_of
 from pipelines.sides import decide_sides, split_of
 from tests.pipelines.small_world import demo_settings
+from tests.workspace.worlds import wait_until
 from workspace.errors import DataError
 from workspace.files import read_json, write_json
+from workspace.forgetting import forget
 from workspace.settings import SourceSettings
 
 
@@ -285,6 +291,37 @@ def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(work
     real = read_index(workspace_copy / "data" / "faces" / "w1").set_index("clip_id").loc[row["source_clip"]]
     assert row["brightness"] == pytest.approx(1 - real["brightness"], abs=0.02), "how a fake looks is measured on it"
     assert row["yaw_degrees"] == real["yaw_degrees"] and row["face_px"] == real["face_px"], "where and how it looks is as it was"
+
+
+def test_crops_that_a_killed_stage_gave_a_program_lie_in_the_workspace_until_the_next_look(workspace_copy: Path, tmp_path: Path) -> None:
+    """They lay in the system's temporary folder, where no next stage, no `vigil doctor --fix` and no erasure looked."""
+    changes = {"forge": {"forgers": ["slow"], "plugins": [{"name": "slow", "command": ["sh", "-c", f"touch {tmp_path}/mark; sleep 300"]}]}}
+    body = (
+        f"from pathlib import Path\nfrom pipelines.forge import run\nfrom tests.pipelines.small_world import demo_settings\nrun(Path({str(workspace_copy)!r}),"
+    )
+    (tmp_path / "temporary").mkdir()
+    words = [sys.executable, "-c", f"{body} demo_settings({changes!r}), 'w1')"]
+    stage = psutil.Popen(words, env={**os.environ, "TMPDIR": str(tmp_path / "temporary")}, cwd=Path(__file__).resolve().parents[2])
+    wait_until(lambda: stage.poll() is not None or (tmp_path / "mark").exists(), 120)
+    for process in (stage, *stage.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it ended with the one before
+            process.kill()
+    stage.wait()
+    assert not [path for path in (tmp_path / "temporary").glob("*/*") if not path.is_symlink()]
+
+    def left() -> list[Path]:
+        return list((workspace_copy / ".vigil/forging").rglob("*.png"))
+
+    assert left() and (workspace_copy / ".vigil/forging/w1").stat().st_mode & 0o777 == 0o700
+    kept = shutil.copytree(workspace_copy / ".vigil", tmp_path / "kept")
+    for look in (lambda: forge.run(workspace_copy, demo_settings(), "w1"), lambda: forget(workspace_copy, {"0" * 64: ""}, "ada")):
+        look()
+        assert not left()
+        shutil.copytree(kept, workspace_copy / ".vigil", dirs_exist_ok=True)
+    told = "crops of faces that a program was given to forge from"
+    assert left() and left_behind(workspace_copy, demo_settings()) == [f"{told}: .vigil/forging"]
+    assert end_what_was_left(workspace_copy, demo_settings()) == [f"removed {told}"]
+    assert not left() and not left_behind(workspace_copy, demo_settings())
 
 
 def test_a_published_generator_forges_by_its_name_alone(workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
