@@ -104,7 +104,7 @@ def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
         same.setdefault(str(found.path) if alone else _content(found.path), []).append(found)
     kept, left_out = list[Found](), dict.fromkeys(("copies", "two_labels", "unlabelled", "never"), 0)
     for equal in same.values():
-        mine = [found for found in equal if found.path in labelled]
+        mine = [found for found in equal if found.label in ("real", "fake")]
         never, unlike = any(found.use == "never" for found in equal), len({found.label for found in mine}) > 1
         if never:
             left_out["never"] += len(equal)

@@ -45,9 +45,11 @@ def forged_otherwise(root: Path, settings: Settings, batches: Iterable[str]) -> 
 
 
 def _report_of(root: Path, batch: str) -> dict[str, Any]:
-    path = root / "data" / "forged" / batch / REPORT
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found
+    """Empty where there is none that can be read: DVC has the batch forged anew then."""
+    with suppress(OSError, ValueError):
+        found = read_json(root / "data" / "forged" / batch / REPORT)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def files_of(plugin: PluginSettings) -> dict[str, str]:

@@ -267,6 +267,8 @@ def test_a_batch_is_forged_anew_by_another_program_of_the_same_name(workspace_co
     assert forge.run(workspace_copy, settings, "w1")["by_forger"]["mine"] == 12 and forged_otherwise(workspace_copy, settings, ["w1"]) == []
     script.unlink()
     assert idle_forgers(workspace_copy, "w1") == forged_otherwise(workspace_copy, settings, ["w1"]) == [], "what is away makes nothing better"
+    (workspace_copy / "data" / "forged" / "w1" / "report.json").write_text("{")
+    assert idle_forgers(workspace_copy, "w1") == forged_otherwise(workspace_copy, settings, ["w1"]) == []
 
 
 def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(workspace_copy: Path, tmp_path: Path) -> None:

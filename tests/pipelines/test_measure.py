@@ -245,10 +245,12 @@ def test_what_a_file_does_not_say_its_copies_do(folder: Path, tmp_path: Path) ->
         shutil.copy(folder / f"{name}.mp4", folder / "a" / f"{name}.mp4")
     rows = ["a/real/anna_1.mp4,real,,,", "a/fake/gan/anna_1.mp4,fake,,,", "a/real/bert_1.mp4,real,,,", "real/bert_1.mp4,,never,bert,"]
     rows += ["real/anna_1.mp4,real,,anna,gan", "fake/gan/anna_1.mp4,fake,,anna,gan", "real/anna_2.mp4,real,,anna,", "fake/gan/bert_1.mp4,fake,,bert,gan"]
+    (folder / "c.mp4").write_bytes((folder / "real/anna_2.mp4").read_bytes())
+    rows.append("c.mp4,,,anna,")  # nobody says what it is
     (folder / "labels.csv").write_text("\n".join(["path,label,use,identity,generator", *rows]))
     report = evaluated(folder, tmp_path / "out")
     assert report["drawn"] == {"over": "people", "people": 4, "source_videos": 0, "files": 0} and {*report["by_generator"]} == {"gan"}
-    assert report["not_measured"] == {"copies": 2, "two_labels": 0, "unlabelled": 0, "never": 2, "unlisted": 3}
+    assert report["not_measured"] == {"copies": 2, "two_labels": 0, "unlabelled": 1, "never": 2, "unlisted": 3}
     with open(tmp_path / "out" / "predictions.csv", newline="") as handle:
         said = {row["file"]: (row["identity"], row["generator"]) for row in csv.DictReader(handle)}
     assert said["a/real/anna_1.mp4"] == ("anna", "") and said["a/fake/gan/anna_1.mp4"] == ("anna", "gan") and "a/real/bert_1.mp4" not in said
