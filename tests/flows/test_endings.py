@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ def after(loop: Loop, name: str, change: Any) -> None:
     """Do something more at the end of a stage."""
     stage = loop.stage
 
-    def played(root: Path, which: str) -> None:
-        stage(root, which)
+    def played(root: Path, which: str, anew: Sequence[str]) -> None:
+        stage(root, which, anew)
         if which == name:
             change(root)
 
