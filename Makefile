@@ -27,7 +27,7 @@ demo: setup  ## four weeks of the loop on sample media, in ./demo
 
 # One process more than two cores: a seventh of its time a test waits for something.
 # With bytecode kept, as Python does unless it is told otherwise: the tests start more than a thousand processes, each of which would compile our code anew.
-test: setup  ## the suite (at most half an hour on two cores; 50 minutes were seen where other machines kept the memory busy)
+test: setup  ## the suite (25 minutes on two cores; 50 were seen where other machines kept the memory busy)
 	PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 3 --no-loadscope-reorder
 
 thorough: setup  ## the suite, its drills in full, and what it leaves out: costlier tests of one more variant, fault or path
