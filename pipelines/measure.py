@@ -39,6 +39,7 @@ ABOUT = ("label", "use", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 COLUMNS = ("file", *ABOUT, *SAID)
 DRAWN = ("people", "source_videos", "files")  # what the intervals draw: the first that is known of a file
+LABELS = ("real", "fake")
 EVALUATE = "evaluate"  # what a source sets aside for testing; the rest of it is for training
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other
@@ -59,12 +60,11 @@ def read_labelled(source: SourceSettings) -> Labelled:
     """The source's labelled files. Raises DataError when the layout does not fit, no file has a label, or it was to say who is in its files and does not."""
     listing = read_layout(source, Path(source.path))
     files, left_out = _once([replace(found, identity=_person(found, source, listing)) for found in listing.files])
+    published = {"title": listing.card.title, "counts": listing.published} if listing.card else {}
     if not files:
         why = "every file is there under both labels" if left_out["two_labels"] else "no file that may be used has a label real or fake"
         raise DataError(f"Nothing in {source.path} can be measured.", why=why, next_step="Name a folder with real/ and fake/, or a CSV.")
-    return Labelled(
-        source, files, left_out | {"unlisted": listing.unlisted}, {"title": listing.card.title, "counts": listing.published} if listing.card else {}
-    )
+    return Labelled(source, files, left_out | {"unlisted": listing.unlisted}, published)
 
 
 def measure(
@@ -94,25 +94,25 @@ def _once(files: list[Found]) -> tuple[list[Found], dict[str, int]]:
     Of equal files the first with a label stands; what it does not say, the others do, and the strictest `use` wins. None stands whose use is `never`,
     or where one content has two labels.
     """
-    labelled = {found.path for found in files if found.label in ("real", "fake")}
     sizes = {found.path: stamp_of(found.path).bytes for found in files if not found.problem}
-    together, with_label = Counter(sizes.values()), {size for path, size in sizes.items() if path in labelled}
+    together, of_labelled = Counter(sizes.values()), {sizes.get(found.path) for found in files if found.label in LABELS}
     same: dict[str, list[Found]] = {}
     for found in files:
         size = sizes.get(found.path, 0)
-        alone = not size or together[size] == 1 or size not in with_label
-        same.setdefault(str(found.path) if alone else _content(found.path), []).append(found)
+        shared = size and together[size] > 1 and size in of_labelled
+        same.setdefault(_content(found.path) if shared else str(found.path), []).append(found)
     kept, left_out = list[Found](), dict.fromkeys(("copies", "two_labels", "unlabelled", "never"), 0)
     for equal in same.values():
-        mine = [found for found in equal if found.label in ("real", "fake")]
-        never, unlike = any(found.use == "never" for found in equal), len({found.label for found in mine}) > 1
-        if never:
+        if any(found.use == "never" for found in equal):
             left_out["never"] += len(equal)
             continue
-        left_out["unlabelled"] += len(equal) - len(mine)
-        left_out["two_labels" if unlike else "copies"] += len(mine) if unlike else max(0, len(mine) - 1)
-        if mine and not unlike:
-            kept.append(_joined(mine[0], equal))
+        labelled = [found for found in equal if found.label in LABELS]
+        left_out["unlabelled"] += len(equal) - len(labelled)
+        if len({found.label for found in labelled}) > 1:
+            left_out["two_labels"] += len(labelled)
+        elif labelled:
+            left_out["copies"] += len(labelled) - 1
+            kept.append(_joined(labelled[0], equal))
     return kept, left_out
 
 
