@@ -130,8 +130,9 @@ class _Table:
         self.media = rows["kind"].to_numpy(dtype=str)
         self.clip_ids = rows["clip_id"].astype(str).tolist()
         self.made_from: dict[str, list[int]] = {}  # of a real clip, the fakes that were made from it
-        for position in np.flatnonzero(self.fake & ~self.hardened & (rows["source_clip"] != "").to_numpy()):
-            self.made_from.setdefault(str(rows["source_clip"].iloc[position]), []).append(int(position))
+        sources = rows["source_clip"].astype(str).tolist()
+        for position in sorted(np.flatnonzero(self.fake & ~self.hardened & (rows["source_clip"] != "").to_numpy()).tolist(), key=self.clip_ids.__getitem__):
+            self.made_from.setdefault(sources[position], []).append(position)
         fakes, collected = int((self.fake & ~self.hardened).sum()), int((self.fake & ~self.hardened & ~self.forged).sum())
         self.pair_every = 1 if collected < ALL_BUT_FORGED * fakes else FORGED_SHARE  # so often a fake stands beside the real that it was made from
         # so often a fake that was collected, unpaired, where pairs are the rule; 0: as they come
@@ -190,12 +191,14 @@ class _Pools:
 class _Batches:
     """Batches of positions without end."""
 
-    def __init__(self, table: _Table, pools: _Pools, batch: int) -> None:
+    def __init__(self, table: _Table, pools: _Pools, batch: int, seed: int) -> None:
         self._table, self._pools, self._batch = table, pools, batch
+        # Which real meets a fake of its own is left to chance: halves and kinds come in turn, and a second thing in turn keeps step with one of them.
+        self._chance = np.random.default_rng([seed, 0, 1])  # no reshuffle of a queue has it
         self._halves = [True, False] if table.new.any() and not table.new.all() else [bool(table.new.all())]
         self._hardened_every = max(LEAST_BETWEEN, round(len(table.hardened) / table.hardened.sum())) if pools.hardened else 0
         self._turn, self._fakes = 0, 0  # the class that an odd batch begins with; fakes drawn, hardened ones apart
-        self._places, self._paired = Counter[tuple[bool, bool]](), Counter[str]()  # places by (new, fake); by kind, how often a real was found to pair
+        self._places, self._came = Counter[tuple[bool, bool]](), Counter[int]()  # places by (new, fake); how often each fake came
 
     def __iter__(self) -> Iterator[list[int]]:
         while True:
@@ -217,6 +220,7 @@ class _Batches:
             is_new = not is_new
         position = self._fake(is_new, chosen) if is_fake else self._from_pool(is_new, False)
         favour.took(position)
+        self._came[position] += is_fake
         kind = self._table.media[position]
         self._pools.ahead[is_fake][kind] -= 1
         self._pools.ahead[not is_fake][kind] += 1
@@ -231,16 +235,16 @@ class _Batches:
         return self._from_pool(is_new, True) if child is None or not self._pools.favour[True].may_all(child) else child
 
     def _child(self, chosen: Sequence[int]) -> int | None:
-        table = self._table
-        real = _unpaired(chosen, table.clip_ids, table.made_from, table.pair_every > 1)
-        if real is None:
+        """The fake that came least often of those made from a real of the batch, where a pair is due."""
+        table, there = self._table, set(chosen)
+        reals = [position for position in chosen if table.clip_ids[position] in table.made_from]
+        alone = [real for real in reals if there.isdisjoint(table.made_from[table.clip_ids[real]])]
+        found = alone or (reals if table.pair_every > 1 else [])
+        if not found or self._chance.integers(table.pair_every):
             return None
-        kind = table.media[real]
-        self._paired[kind] += 1  # a kind at a time: kinds alternate, and of an even number of fakes each would only ever meet every second one
-        children = [one for one in table.made_from[table.clip_ids[real]] if one not in chosen]
-        if not children or self._paired[kind] % table.pair_every != 1 % table.pair_every:
-            return None
-        return children[(self._paired[kind] // table.pair_every) % len(children)]
+        real = found[self._chance.integers(len(found))]
+        children = [one for one in table.made_from[table.clip_ids[real]] if one not in there]
+        return min(children, key=self._came.__getitem__, default=None)
 
     def _from_pool(self, is_new: bool, is_fake: bool) -> int:
         pool = self._pools.plain[is_new, is_fake]
@@ -261,11 +265,4 @@ def balanced_batches(rows: "pd.DataFrame", batch: int, seed: int) -> Iterator[li
             next_step="Ingest the missing class, or switch forgers on so that fakes are made from the reals.",
         )
     order = np.array(epoch_order(rows, seed, 0), dtype=np.intp)
-    return iter(_Batches(table, _Pools(table, order, seed), batch))
-
-
-def _unpaired(chosen: Sequence[int], clip_ids: Sequence[str], forged_from: Mapping[str, Sequence[int]], again: bool) -> int | None:
-    """The latest real clip of the batch that no fake made from it stands beside yet, else, with `again`, the latest that has fakes at all."""
-    reals = [position for position in reversed(chosen) if clip_ids[position] in forged_from]
-    alone = (position for position in reals if not set(forged_from[clip_ids[position]]) & set(chosen))
-    return next(alone, reals[0] if reals and again else None)
+    return iter(_Batches(table, _Pools(table, order, seed), batch, seed))

@@ -375,3 +375,29 @@ def test_pictures_and_videos_meet_every_forger_equally_often(forgers):
     taken = pd.concat([rows.iloc[chosen] for chosen in take(rows, 16, 300)])
     met = taken[taken["label"] == "fake"].value_counts(["kind", "generator"])
     assert len(met) == 2 * forgers and met.min() > 0.8 * met.max(), met
+
+
+@pytest.mark.parametrize(
+    ("collected", "forgers", "kinds"),
+    [(0, 2, ["video"]), (0, 4, ["video"]), (20, 3, ["video"]), (20, 2, ["video", "image"]), (80, 2, ["video"]), (80, 2, ["video", "image"])],
+)
+def test_what_was_forged_comes_from_every_week_kind_and_forger(collected, forgers, kinds):
+    """Pairs were made in turn, in step with weeks and kinds: half of a second week's forgeries, or those of all new reals, or of all pictures, never came."""
+    rows = []
+    for new, reals in ((False, 200), (True, 100)):
+        weeks_own = {"new": new, "sha256": "", "generator": "", "forger": "", "source_clip": ""}
+        for number in range(reals):
+            about = weeks_own | {"kind": kinds[number % len(kinds)], "clip_id": f"{number * 7919 % 10007:05d}-{new}"}
+            rows.append(about | {"label": "real", "role": "new" if new else "replay"})
+            of_it = {"label": "fake", "role": "forged", "source_clip": about["clip_id"]}
+            rows += [about | of_it | {"forger": f"forger{forger}", "clip_id": f"{about['clip_id']}+{forger}"} for forger in range(forgers)]
+        for number in range(collected * reals // 300):
+            about = weeks_own | {"kind": kinds[number % len(kinds)], "clip_id": f"swap-{number}-{new}", "generator": "swap"}
+            rows.append(about | {"label": "fake", "role": "new" if new else "replay"})
+    rows = with_columns(pd.DataFrame(rows))
+    came = np.bincount(np.concatenate(take(rows, 16, 3000, seed=7)), minlength=len(rows))
+    forged = rows.assign(came=came)[rows["role"] == "forged"]
+    reals = rows.assign(came=came)[rows["label"] == "real"].groupby(["new", "kind"])["came"].mean()
+    assert (forged["came"] > 0).mean() > 0.99
+    beside = forged.groupby(["new", "kind", "forger"])["came"].mean() / reals  # how often a forgery comes for each time that its real does
+    assert beside.max() < 1.6 * beside.min(), beside
