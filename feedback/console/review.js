@@ -143,6 +143,7 @@ export default {
       this.unconfirmed[id] = { label: "undo", turn };
       this.$emit("undo", { id, turn });
       this.last = "Taking the last answer back.";
+      this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));  // what is pressed next is meant for it, which takes no answer until this one is taken back
     },
     hear() {
       for (const [id, result] of Object.entries(this.results)) {
@@ -154,7 +155,7 @@ export default {
           if (this.answers[id] && !result.keep) { delete this.answers[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
           if (result.keep && result.again) this.said.push(id);
           if (row && result.undone) this.log = this.log.filter((one) => one.id !== id);
-          if (result.undone) this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));
+          if (result.keep && this.one?.id === id) this.forward();
         }
         if (row) row.told = result.told;
         this.last = result.refused ? `Case ${this.cases.findIndex((one) => one.id === id) + 1}: ${result.told}` : result.told;  // it stands beside another one

@@ -909,6 +909,27 @@ def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Bro
     database.close()
 
 
+def test_what_is_pressed_after_an_undo_is_said_of_no_other_case(served: Service, page: Browser) -> None:
+    """Until the service had taken an answer back, the page took what was meant for that case as an answer to the one after it."""
+    page.log_in("rita")
+    page.open("/review")
+    page.see(".answer-real:not([disabled])")
+    page.key("r")
+    page.see(".review-log li", "answer")
+    page.see(".review-place", "Case 2 of")
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60) as database:
+        database.execute("BEGIN IMMEDIATE")
+        page.key("zf")
+        page.see(".review-place", "Case 1 of")
+        assert page.all(".answer-fake:disabled"), "it takes no answer until the one before is taken back"
+        page.key("j")
+        database.execute("COMMIT")
+    page.see(".review-last", "Taken back.")
+    page.see(".review-place", "Case 2 of")
+    said = [one["label"] for case in served.by("rita").get("/v1/cases").json()["cases"] for one in case["reviews"] if one.get("reviewer") == "Rita"]
+    assert said == []
+
+
 def test_what_was_written_stays_with_its_case_while_others_are_looked_at_and_after_an_undo(served: Service, page: Browser) -> None:
     """A look at the next case, or an answer that was taken back, threw the note and the name away."""
     page.log_in("rita")
