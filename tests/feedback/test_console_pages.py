@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from selenium.webdriver import ActionChains
+from selenium.webdriver.support.ui import Select
 
 from feedback.console import review
 from feedback.console.parts import percent
@@ -580,6 +581,20 @@ def test_files_are_sent_once_the_service_can_be_reached_again(page: Browser, pic
     page.until(lambda: all("cannot be reached; trying again" in job.text for job in page.all(".job")), "all wait")
     page.reached(True)
     page.until(lambda: len(page.all(".job[data-state=done] .badge")) == 3, "a verdict on each")
+
+
+def test_a_file_goes_out_under_the_policy_that_the_page_shows(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
+    """A policy that was chosen while the connection was away had not come back from the service when the file was dropped: it was sent without any."""
+    (tmp_path / "me.jpg").write_bytes(picture + b"identity")
+    page.log_in("emil")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    page.reached(False)
+    Select(page.see("[name=policy]")).select_by_visible_text("Identity check")
+    page.drop(".drop", tmp_path / "me.jpg")
+    page.see(".job", "cannot be reached; trying again")
+    page.reached(True)
+    page.see(".job[data-state=done] .badge")
+    assert served.by("emil").get("/v1/detections").json()["detections"][0]["policy"] == "identity_check"
 
 
 def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
