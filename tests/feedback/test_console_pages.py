@@ -737,6 +737,21 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     assert too_wide(page) <= 0, "the last hash is wider than a phone"
 
 
+def test_one_long_name_takes_no_column_out_of_sight(served: Service, page: Browser, picture: bytes) -> None:
+    """A name without blanks, with which anybody can sign up, pushed the columns beside it out of every account's row, and its own page out of the screen."""
+    page.sign_up("Zq" * 50, "zq" * 16)
+    page.driver.delete_all_cookies()
+    page.log_in("ada")
+    case_id = served.detect(picture + b"of one with a long name").json()["case_id"]
+    served.review(case_id, "real", identity="W" * 200)
+    account = next(one["id"] for one in served.by("ada").get("/v1/users").json()["users"] if one["name"].startswith("Zq"))
+    for path in ("/users", f"/users/{account}", f"/cases/{case_id}"):
+        page.open(path)
+        page.see("h2")
+        hidden = page.driver.execute_script("return [...document.querySelectorAll('.table-frame')].map((one) => one.scrollWidth - one.clientWidth)")
+        assert (too_wide(page), [by for by in hidden if by > 24]) == (0, []), f"{path}: more is hidden than the room beside the last cell's words"
+
+
 def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page: Browser) -> None:
     case_id = served.client.get("/v1/detections").json()["detections"][0]["case_id"]
     page.log_in("emil")
