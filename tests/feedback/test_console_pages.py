@@ -174,10 +174,29 @@ def test_whose_session_ended_comes_back_to_the_page_after_the_log_in(served: Ser
         else:
             page.write(name="a script")
             page.press("Make a key")
+        page.see(".toast", "what you pressed was not done")
         page.see("h1", "Log in")
         page.write(user_name="rosa", password=PASSWORD)
         page.press("Log in")
         page.see(css)
+
+
+def test_log_out_does_what_it_says_on_a_page_of_an_earlier_session(served: Service, page: Browser) -> None:
+    """Its form had the earlier session's token, so nobody was logged out, and the log-in led back into the session that went on."""
+    page.log_in("vera")
+    page.open("/account")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    first = page.driver.current_window_handle
+    log_out_elsewhere(served, page)
+    page.driver.switch_to.new_window("tab")
+    page.log_in("vera")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.press("Log out")
+    page.see("h1", "Log in")
+    page.open("/history")
+    page.see("h1", "Log in")
+    assert "vigil_session" not in {cookie["name"] for cookie in page.driver.get_cookies()}
 
 
 def test_who_changes_the_password_logs_in_with_the_new_one_and_stands_on_the_first_page(page: Browser) -> None:
@@ -321,6 +340,7 @@ def test_a_form_from_elsewhere_is_refused(served: Service) -> None:
     assert answer.headers["location"] == "/console/log-in", "a NUL is no database's"
     mine = logged_in(served, "vera")
     mine.post("/console/log-out", data={"csrf": "wrong"})
+    mine.post("/console/log-out", data={"csrf": "wrong"}, headers={"origin": "https://evil.example"})
     assert mine.get("/console/").status_code == 200, "only its own form logs out"
 
 
