@@ -211,6 +211,16 @@ class Cases:
             self._settle(connection, dict(case))
             return self._get(connection, case_id)
 
+    def refusal(self, actor: Actor, case_id: str) -> str:
+        """Why an answer of this person would be refused now; "" where it would be taken."""
+        with self.database.read() as connection:
+            case = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one()
+            try:
+                self._may_answer(connection, actor, dict(case))
+            except (AlreadyReviewed, NotReviewable) as problem:
+                return str(problem)
+        return ""
+
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
         """Take back one's own answer; a case that it settled is open again. None for an unknown case.
 

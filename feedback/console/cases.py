@@ -66,9 +66,10 @@ def add(service: Service) -> None:
         if gone:
             tag("p", "The media have been deleted as the retention settings say, so nobody can look at them again. Answers and hash are kept.", "notice")
         open_to_me = found["state"] == "open" and not answered_by(view.session.actor, found)
+        refusal = await view.ask(service.refusal, found["id"]) if open_to_me else ""
         with tag("div", "", "columns"):
             _about(found, open_to_me)
-            _answers(found, open_to_me, gone)
+            _answers(found, open_to_me, refusal)
         if not open_to_me:
             _disputes(sent)
         if view.may("case.govern") and found["state"] != "erased":
@@ -165,7 +166,8 @@ def _model(one: Any) -> str:
     return f"{version}({one.get('cycle') or str(one.get('model_sha256', ''))[:12]})"
 
 
-def _answers(found: dict[str, Any], open_to_me: bool, gone: bool) -> None:
+def _answers(found: dict[str, Any], open_to_me: bool, refusal: str) -> None:
+    """What people answered, and the way to answer; `refusal` says why this person's answer would be refused."""
     with tag("section", "", "card"):
         tag("h2", "Answers")
         if found["state"] == "erased":
@@ -173,8 +175,8 @@ def _answers(found: dict[str, Any], open_to_me: bool, gone: bool) -> None:
             return
         tag("p", f"{found['answers']} of {found['needed']} needed.", "muted")
         if open_to_me:
-            tag("p", "What others and the model said is shown once you have answered.", "notice")
-            if not gone:
+            tag("p", refusal or "What others and the model said is shown once you have answered.", "notice")
+            if not refusal:
                 link("Answer it", f"{PATH}/review?case={found['id']}", "button button-main")
         elif not found["reviews"]:
             empty("Nobody has answered yet.", "")

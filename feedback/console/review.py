@@ -58,7 +58,8 @@ def add(service: Service) -> None:
         first = view.request.query_params.get("case", "")[:64]
         cases, more_wait = await _cases(service, view, set(), first=first)
         if first and not (cases and cases[0]["id"] == first):
-            tag("p", "The case that was asked for is not open to you: you have answered it, it is closed, or its media have gone. These wait.", "notice")
+            why = "you have answered it or sent it in yourself, it is closed, or its media have gone"
+            tag("p", f"The case that was asked for is not open to you: {why}. These wait.", "notice")
         deck = Deck(view.session.actor.user_id, cases, more_wait)
 
         in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
@@ -136,7 +137,7 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
             waiting.sort(key=lambda case: case["id"] != first)
             if not waiting or waiting[0]["id"] != first:
                 asked_for = service.case(actor, first)
-                if not answered_by(actor, asked_for):
+                if not service.refusal(actor, first):
                     waiting.insert(0, asked_for)
         found = []
         for case in waiting:

@@ -784,6 +784,18 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "Open")
 
 
+def test_no_page_offers_an_answer_to_who_sent_the_file(served: Service, page: Browser, picture: bytes) -> None:
+    """The page of the case offered it, Review put the case before all others, and then the answer was refused."""
+    sent = served.by("rob").post("/v1/detections", files={"file": picture + b"of Rob"}, params={"wait": 60}).json()
+    page.log_in("rob")
+    page.open(f"/cases/{sent['case_id']}")
+    page.see(".notice", "You sent this file in yourself; somebody else answers it.")
+    assert "Answer it" not in page.driver.page_source
+    page.open(f"/review?case={sent['case_id']}")
+    page.see(".notice", "sent it in yourself")
+    assert sent["case_id"] not in {one.get_attribute("data-case") for one in page.all(".review-media")}
+
+
 def test_a_case_whose_media_are_gone_says_so_and_can_be_quarantined_and_released(served: Service, picture: bytes) -> None:
     """Its page showed no picture and no word of it, and offered a quarantine that could not be ended any more."""
     root = served.log.parent / "workspace"
@@ -838,6 +850,8 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     page.open(f"/detections/{found['id']}")
     page.see(".stage-file", "There is no picture of this file.")
     assert not page.all(".stage-file img")
+    page.driver.delete_all_cookies()
+    page.log_in("rita")
     page.open(f"/review?case={disputed['case_id']}")
     page.see(".review-stage", "the right answer is Unsure")
     assert not [one for one in page.all(".review-stage img") if one.is_displayed()]
