@@ -314,7 +314,7 @@ class Cases:
     def _may_answer(self, connection: Connection, actor: Actor, case: Mapping[str, Any]) -> None:
         standing = (REVIEWS.c.case_id == case["id"]) & (REVIEWS.c.reviewer_id == actor.user_id) & (REVIEWS.c.undone_at == "")
         if connection.execute(select(REVIEWS.c.id).where(standing)).one_or_none() is not None:
-            raise AlreadyReviewed("You have answered this case. Undo that first.")
+            raise AlreadyReviewed("You have answered this case. Take that answer back first: in the console on the page of the case, by the API with its undo.")
         if case["state"] != "open":
             raise NotReviewable(f"This case is {case['state']} and takes no more answers.")
         self._can_be_seen(connection, case["sha256"])

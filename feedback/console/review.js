@@ -8,7 +8,7 @@ export default {
   template: `
     <div class="review" :class="{ busy: !one }">
       <p v-if="left.length" class="notice review-left" role="alert">{{ left.length === 1 ? 'One answer was' : left.length + ' answers were' }} not confirmed when this page was left or loaded anew,
-        and perhaps not taken. The case shows what stands:
+        and perhaps not taken. The case shows what stands, and lets it be taken back:
         <template v-for="([id, { label }], at) in left" :key="id">{{ at ? ', ' : '' }}<a :href="base + '/cases/' + id">{{ names[label] || 'Undo' }}</a></template></p>
       <div v-if="one" class="review-case">
         <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}

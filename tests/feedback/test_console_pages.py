@@ -784,6 +784,26 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "Open")
 
 
+def test_an_answer_is_taken_back_on_the_page_of_its_case_until_it_is_handed_over(served: Service, page: Browser, picture: bytes) -> None:
+    """Once Review was left or loaded anew, nothing in the console took an answer back, though a second one was refused with the advice to do that first."""
+    sent, root = served.detect(picture + b"a slip").json(), served.log.parent / "workspace"
+    served.review(sent["case_id"], "real", "rob")
+    page.log_in("rob")
+    page.open(f"/review?case={sent['case_id']}")
+    page.see(".notice a", "On its page").click()
+    page.see("h2", "Answers")
+    page.press("Take my answer back")
+    page.press("Answer it")
+    page.see(f".review-media[data-case='{sent['case_id']}']")
+    page.see(".answer-fake:not([disabled])")
+    assert served.by("rob").get(f"/v1/cases/{sent['case_id']}").json()["answers"] == 0
+    served.review(sent["case_id"], "real")
+    assert mark_ingested(root, load_settings(root / "params.yaml"), {(sent["sha256"], "real"): "2026-11-29-feedback"}) == 1
+    page.open(f"/cases/{sent['case_id']}")
+    page.see(".facts", "came in with batch")
+    assert "Take my answer back" not in page.driver.page_source, "it would be refused"
+
+
 def test_no_page_offers_an_answer_to_who_sent_the_file(served: Service, page: Browser, picture: bytes) -> None:
     """The page of the case offered it, Review put the case before all others, and then the answer was refused."""
     sent = served.by("rob").post("/v1/detections", files={"file": picture + b"of Rob"}, params={"wait": 60}).json()
