@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from selenium.webdriver import ActionChains
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.ui import Select
 
 from feedback.console import review
@@ -712,6 +712,26 @@ def test_a_key_is_shown_once_works_and_ends(served: Service, page: Browser) -> N
         page.see("button[aria-label='Revoke the key a script']").click()
         page.see(".toast", "The key has ended.")
         wait_for(lambda: client.get("/v1/detections"), lambda answer: answer.status_code == 401)
+
+
+def test_a_form_that_is_sent_again_while_it_works_is_sent_once(served: Service, page: Browser) -> None:
+    """Enter twice, a double click, or what was pressed again while the connection was away made further keys that lived and were shown to nobody."""
+    page.log_in("vera")
+    page.open("/account")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    made = lambda name: [key["name"] for key in served.client.get("/v1/keys").json()["keys"]].count(name)  # noqa: E731
+    page.write(name="twice")
+    ActionChains(page.driver).send_keys(Keys.ENTER).pause(0.3).send_keys(Keys.ENTER).perform()
+    page.see(".secret-text")
+    page.write(name="pressed again")
+    page.reached(False)
+    for _ in range(3):
+        page.see("[name=name]").send_keys(Keys.ENTER)
+        time.sleep(1.1)
+    page.reached(True)
+    page.until(lambda: made("pressed again"), "what was pressed arrives")
+    time.sleep(1)
+    assert (made("twice"), made("pressed again")) == (1, 1)
 
 
 def test_history_is_filtered_and_exported(served: Service, page: Browser) -> None:
