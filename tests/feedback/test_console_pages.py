@@ -759,6 +759,7 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     page.see("summary", "Make an account").click()
     page.write(name="Olga", email="olga@example.org", user_name="olga", password=PASSWORD)
     page.press("Make the account")
+    page.see(".toast", "The account was made.")
     page.see("td a", "Olga").click()
     page.press("Disable")
     page.see(".facts", "disabled")
@@ -1128,6 +1129,17 @@ def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Servic
             page.see(".review-place", "Case 1 of")
     page.see(".empty-what", "You have answered all that waits.")
     page.until(lambda: not served.by("rosa").get("/v1/queue").json()["cases"], "all answers are written")
+
+
+def test_who_disputes_a_verdict_is_thanked_before_the_page_is_loaded_anew(served: Service, page: Browser, picture: bytes) -> None:
+    """What was said of a dispute, and of a new account, was gone after a tenth of a second."""
+    sent = served.detect(picture + b"to be disputed").json()
+    page.log_in("vera")
+    page.open(f"/detections/{sent['id']}")
+    page.see("summary", "This verdict is wrong").click()
+    page.press("Dispute")
+    page.see(".toast", "Thank you. People are asked to look at it.")
+    page.see(".notice", "Disputed: said to be fake.")
 
 
 def test_who_sent_a_file_reads_how_it_stands_with_people(served: Service, page: Browser, picture: bytes) -> None:
