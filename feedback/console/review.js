@@ -68,7 +68,7 @@ export default {
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: [], broken: {}, shown: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: {}, broken: {}, shown: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
     help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
@@ -79,7 +79,10 @@ export default {
     identity: of_case("identity"),
     note: of_case("note"),
     undoable() { return this.said.length > 0; },
-    pace() { const all = [...this.times].sort((a, b) => a - b); return all.length ? all[Math.floor(all.length / 2)].toFixed(1) : ""; },
+    pace() {
+      const all = Object.values(this.times).sort((a, b) => a - b), half = (all.length - 1) / 2;
+      return all.length ? ((all[Math.floor(half)] + all[Math.ceil(half)]) / 2).toFixed(1) : "";
+    },
   },
   watch: {
     results: { deep: true, handler() { this.hear(); } },
@@ -122,7 +125,7 @@ export default {
       this.answers[told.id] = label;
       this.unconfirmed[told.id] = { label, turn: told.turn };
       this.said.push(told.id);
-      this.times.push(seconds);
+      this.times[told.id] = seconds;
       this.counted += 1;
       this.log.unshift({ id: told.id, turn: told.turn, label, told: "being sent" });
       this.log.splice(8);
@@ -152,7 +155,7 @@ export default {
         if (this.unconfirmed[id]?.turn === result.turn && !result.again) delete this.unconfirmed[id];
         const row = this.log.find((one) => one.id === id);
         if (result.undone || result.refused) {
-          if (this.answers[id] && !result.keep) { delete this.answers[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
+          if (this.answers[id] && !result.keep) { delete this.answers[id]; delete this.times[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
           if (result.keep && result.again) this.said.push(id);
           if (row && result.undone) this.log = this.log.filter((one) => one.id !== id);
           if (result.keep && this.one?.id === id) this.forward();

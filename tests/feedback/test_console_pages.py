@@ -1035,6 +1035,25 @@ def test_what_is_pressed_after_an_undo_is_said_of_no_other_case(served: Service,
     assert said == []
 
 
+def test_the_pace_is_the_median_of_the_answers_that_stand(served: Service, page: Browser) -> None:
+    """Of two answers it was the slower one, and an answer that was taken back went on counting."""
+    page.log_in("rita")
+    page.open("/review")
+    for number, wait in ((1, 0), (2, 3)):
+        page.see(".answer-unsure:not([disabled])")
+        time.sleep(wait)
+        page.key("u")
+        page.see(".review-side", f"{number} answered in this visit")
+        page.until(lambda number=number: len([row for row in page.all(".review-log li") if "answer" in row.text]) == number, "it is written")
+    cases = served.by("rita").get("/v1/cases").json()["cases"]
+    first, second = sorted(one["seconds"] for case in cases for one in case["reviews"] if one.get("reviewer") == "Rita")
+    page.see(".review-side", f"{(first + second) / 2:.1f} s a case (median)")
+    page.key("z")
+    page.see(".review-side", f"1 answered in this visit, {first:.1f} s a case (median)")
+    page.key("z")
+    page.until(lambda: not page.all(".review-log li"), "both are taken back")
+
+
 def test_what_was_written_stays_with_its_case_while_others_are_looked_at_and_after_an_undo(served: Service, page: Browser) -> None:
     """A look at the next case, or an answer that was taken back, threw the note and the name away."""
     page.log_in("rita")
