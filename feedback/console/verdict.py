@@ -152,7 +152,8 @@ def _faces(found: dict[str, Any]) -> None:
     with tag("section", "", "card"):
         tag("h2", "Faces")
         if not found.get("tracks"):
-            empty("No face was judged.", (found.get("reason") or "None was found in the file.").capitalize())
+            reason = found.get("reason") or "none was found in the file"
+            empty("No face was judged.", reason[:1].upper() + reason[1:] + ".")
             return
         rows = [
             [f"Face {one['track'] + 1}", estimate(one["p_fake"]), f"{one['start_seconds']:.1f}–{one['end_seconds']:.1f} s" if found["kind"] == "video" else "–"]

@@ -898,6 +898,14 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     assert not [one for one in page.all(".review-stage img") if one.is_displayed()]
 
 
+def test_why_no_face_was_judged_is_said_as_it_is_written(served: Service) -> None:
+    """The names of formats lost their capitals: it said that Heic is not read."""
+    sent = served.detect(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)).json()
+    assert f'"text":"{sent["reason"]}.' in logged_in(served, "vera").get(f"/console/detections/{sent['id']}").text.split("No face was judged.")[1], sent[
+        "reason"
+    ]
+
+
 def test_nothing_is_said_of_faces_where_none_was_found(served: Service, page: Browser, tmp_path: Path) -> None:
     """The page spoke of the faces beside the file; its case of "– fake", and of a label that trains."""
     import cv2
