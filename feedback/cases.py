@@ -211,6 +211,16 @@ class Cases:
             self._settle(connection, dict(case))
             return self._get(connection, case_id)
 
+    def refusal(self, actor: Actor, case_id: str) -> str:
+        """Why an answer of this person would be refused now; "" where it would be taken."""
+        with self.database.read() as connection:
+            case = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one()
+            try:
+                self._may_answer(connection, actor, dict(case))
+            except (AlreadyReviewed, NotReviewable) as problem:
+                return str(problem)
+        return ""
+
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
         """Take back one's own answer; a case that it settled is open again. None for an unknown case.
 
@@ -304,7 +314,7 @@ class Cases:
     def _may_answer(self, connection: Connection, actor: Actor, case: Mapping[str, Any]) -> None:
         standing = (REVIEWS.c.case_id == case["id"]) & (REVIEWS.c.reviewer_id == actor.user_id) & (REVIEWS.c.undone_at == "")
         if connection.execute(select(REVIEWS.c.id).where(standing)).one_or_none() is not None:
-            raise AlreadyReviewed("You have answered this case. Undo that first.")
+            raise AlreadyReviewed("You have answered this case. Take that answer back first: in the console on the page of the case, by the API with its undo.")
         if case["state"] != "open":
             raise NotReviewable(f"This case is {case['state']} and takes no more answers.")
         self._can_be_seen(connection, case["sha256"])

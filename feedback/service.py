@@ -304,6 +304,12 @@ class Service:
         self._found_case(case_id)
         return self._case_for(actor, self._settled(self.cases.review(actor, case_id, label, note, identity, seconds)))
 
+    def refusal(self, actor: Actor, case_id: str) -> str:
+        """Why `review` would refuse an answer of this actor now; "" where it would take one."""
+        authorize(actor, "case.review")
+        self._found_case(case_id)
+        return self.cases.refusal(actor, case_id)
+
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
         """Take back one's own answer, until it was handed over: TooLate."""
         authorize(actor, "case.undo", actor.user_id)

@@ -1,6 +1,9 @@
 """Cases: the list, and the page of one with its answers, where its label went, and which models learned from it."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from nicegui import ui
 
 from feedback.console import PATH
 from feedback.console.layout import View, page, reload_soon
@@ -65,10 +68,17 @@ def add(service: Service) -> None:
         gone = bool(sent) and all(one["media_state"] == "deleted" for one in sent)
         if gone:
             tag("p", "The media have been deleted as the retention settings say, so nobody can look at them again. Answers and hash are kept.", "notice")
-        open_to_me = found["state"] == "open" and not answered_by(view.session.actor, found)
+        answered = answered_by(view.session.actor, found)
+        open_to_me = found["state"] == "open" and not answered
+        refusal = await view.ask(service.refusal, found["id"]) if open_to_me else ""
+
+        async def take_back() -> None:
+            if await view.do(service.undo, found["id"]) is not None:
+                ui.navigate.reload()
+
         with tag("div", "", "columns"):
             _about(found, open_to_me)
-            _answers(found, open_to_me, gone)
+            _answers(found, open_to_me, refusal, take_back if answered and not gone and found["handover"] not in HANDED_OVER else None)
         if not open_to_me:
             _disputes(sent)
         if view.may("case.govern") and found["state"] != "erased":
@@ -165,7 +175,8 @@ def _model(one: Any) -> str:
     return f"{version}({one.get('cycle') or str(one.get('model_sha256', ''))[:12]})"
 
 
-def _answers(found: dict[str, Any], open_to_me: bool, gone: bool) -> None:
+def _answers(found: dict[str, Any], open_to_me: bool, refusal: str, take_back: Callable[[], Awaitable[None]] | None) -> None:
+    """What people answered, and the way to answer; `refusal` says why this person's answer would be refused, `take_back` ends the one that stands."""
     with tag("section", "", "card"):
         tag("h2", "Answers")
         if found["state"] == "erased":
@@ -173,8 +184,8 @@ def _answers(found: dict[str, Any], open_to_me: bool, gone: bool) -> None:
             return
         tag("p", f"{found['answers']} of {found['needed']} needed.", "muted")
         if open_to_me:
-            tag("p", "What others and the model said is shown once you have answered.", "notice")
-            if not gone:
+            tag("p", refusal or "What others and the model said is shown once you have answered.", "notice")
+            if not refusal:
                 link("Answer it", f"{PATH}/review?case={found['id']}", "button button-main")
         elif not found["reviews"]:
             empty("Nobody has answered yet.", "")
@@ -191,6 +202,8 @@ def _answers(found: dict[str, Any], open_to_me: bool, gone: bool) -> None:
                 for one in found["reviews"]
             ]
             table("Answers", ["Who", "Label", "Person", "When", "Note", "Took"], rows)
+            if take_back is not None:
+                button("Take my answer back", take_back)
 
 
 def _said(label: str) -> Any:

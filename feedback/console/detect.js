@@ -47,7 +47,7 @@ export default {
       </ul>
     </div>
   `,
-  props: { icons: Object, names: Object, base: String, csrf: String, person: String, policy: String, most: Number, states: Object, ended: Boolean },
+  props: { icons: Object, names: Object, base: String, csrf: String, person: String, most: Number, states: Object, ended: Boolean },
   data: () => ({ over: false, jobs: [], told: "", token: "", logged_out: false, foreign: false, left: 0 }),
   watch: {
     states: { deep: true, handler() { this.updated_states(); } },
@@ -75,9 +75,10 @@ export default {
     dropped(event) { this.over = false; this.take(event.dataTransfer.files); },
     chosen(event) { this.take(event.target.files); event.target.value = ""; },
     take(files) {
+      const policy = document.querySelector("[name=policy]").value;  // as it is chosen here, whether or not the service has heard of it
       for (const file of files) {
         const seen = URL.createObjectURL(file);
-        const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, policy: this.policy, bytes: file.size, state: "chosen", sent: 0,
+        const job = { key: crypto.getRandomValues(new Uint32Array(2)).join("-"), file: Vue.markRaw(file), name: file.name, policy, bytes: file.size, state: "chosen", sent: 0,
           progress: 0, id: "", verdict: "", percent: "", problem: "", obstacle: "", tries: 0, image: "", video: "", thumbnail: "", unseen: "" };
         job[file.type.startsWith("image/") ? "image" : "video"] = seen;
         this.jobs.unshift(job);

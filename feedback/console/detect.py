@@ -26,7 +26,7 @@ class DropZone(Element, component="detect.js"):
         super().__init__()
         self.states: dict[str, dict[str, Any]] = {}
         icons = {name: theme.icon(name) for name in ("upload", "real", "fake", "uncertain", "none")}
-        given = {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "person": person, "policy": "", "most": most_bytes}
+        given = {"icons": icons, "names": WORDS, "base": PATH, "csrf": csrf, "person": person, "most": most_bytes}
         for name, value in {**given, "states": {}, "ended": False}.items():
             self.props[name] = value
 
@@ -75,10 +75,9 @@ def add(service: Service) -> None:
         timer = ui.timer(LOOK_SECONDS, look, active=False)
         zone.on("accepted", accepted)
         with tag("div") as above:
-            policy = choice("Policy", "policy", POLICY_WORDS, classes="policy")
+            choice("Policy", "policy", POLICY_WORDS, classes="policy")
             tag("p", "A policy sets how strict the verdict is, how wide the uncertain band is, and how long media are kept.", "hint")
         above.move(target_index=2)
-        policy.on("change", lambda event: _set_policy(zone, str(event.args)), js_handler="(event) => emit(event.target.value)")
         recent = (await view.ask(service.detections_page, limit=RECENT))["detections"]
         if not recent:
             tag("p", "The verdicts of your uploads are kept in your history.", "hint")
@@ -100,11 +99,6 @@ def state_of(found: dict[str, Any], reviewer: bool) -> dict[str, Any]:
         "reason": found.get("reason") or "",
         "thumbnail": pictures_of(found, reviewer)["thumbnail"],
     }
-
-
-def _set_policy(zone: DropZone, policy: str) -> None:
-    zone.props["policy"] = policy if policy in POLICIES else ""
-    zone.update()
 
 
 def _recent(one: dict[str, Any], reviewer: bool) -> None:

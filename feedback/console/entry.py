@@ -16,7 +16,19 @@ from feedback.api.caller import Buckets, address_of
 from feedback.console import PATH, theme
 from feedback.console.layout import BUILD_SECONDS, explain, frame
 from feedback.console.parts import button, drawing, field, link, tag
-from feedback.console.visitor import COOKIE, FORM_COOKIE, FORM_FIELD, Visitor, end_session, form_token, is_same, same_site, set_session, token_of
+from feedback.console.visitor import (
+    COOKIE,
+    FORM_COOKIE,
+    FORM_FIELD,
+    Visitor,
+    end_session,
+    form_token,
+    is_same,
+    names_its_site,
+    same_site,
+    set_session,
+    token_of,
+)
 from feedback.service import Service
 from workspace.errors import DatabaseSilent
 
@@ -101,14 +113,15 @@ def add(app: FastAPI, service: Service, until_sign_up: Callable[[Request], float
 
     @app.post("/log-out", include_in_schema=False)
     async def log_out(request: Request) -> Response:
+        """End the session of this browser, whichever one the page was opened in: the token of an earlier one is no longer right."""
         given = await _form(request)
-        visitor = Visitor(service, token_of(request))
-        session = await asyncio.to_thread(visitor.session)
-        if session is not None and same_site(request) and is_same(given.get(FORM_FIELD, ""), session.csrf):
-            await asyncio.to_thread(service.log_out, session.actor, request.cookies[COOKIE])
+        session = await asyncio.to_thread(Visitor(service, token_of(request)).session)
         answer = RedirectResponse(f"{PATH}/log-in", 303)
-        if session is None or is_same(given.get(FORM_FIELD, ""), session.csrf):
-            end_session(answer)
+        if session is not None:
+            if not same_site(request) or not (names_its_site(request) or is_same(given.get(FORM_FIELD, ""), session.csrf)):
+                return answer
+            await asyncio.to_thread(service.log_out, session.actor, request.cookies[COOKIE])
+        end_session(answer)
         return answer
 
 

@@ -23,7 +23,7 @@ from workspace.errors import VigilError
 
 LOG = logging.getLogger("vigil.console")
 BUILD_SECONDS = 30.0
-READ_SECONDS = 2.5  # before the page is loaded anew, and what it said goes
+READ_SECONDS = 2.5  # before a page is left or loaded anew, and what it said goes
 WAYS = (  # the way around: path, word, the action that shows it
     ("", "Detect", "detection.create"),
     ("/history", "History", "detection.list"),
@@ -74,8 +74,9 @@ class View:
         return True if answer is None else answer
 
     def log_in_again(self) -> None:
-        """Lead who is logged out to the log-in, and from there back to this page."""
-        ui.navigate.to(_log_in(self.request))  # the library puts the console's own path before it
+        """Say that it was not done, and lead to the log-in, which leads back to this page: at once where there is a new session, as of another tab."""
+        say("This page's session has ended: what you pressed was not done.", "bad")
+        ui.timer(READ_SECONDS, lambda: ui.navigate.to(_log_in(self.request)), once=True)  # the library puts the console's own path before it
 
 
 def page(service: Service, path: str, title: str) -> Callable[[Callable[[View], Awaitable[None]]], None]:

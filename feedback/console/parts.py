@@ -176,18 +176,33 @@ def choice(label: str, name: str, options: Mapping[str, str], value: str = "", c
     return made
 
 
+_GATHER = """(event) => {
+  const form = event.target, since = event.timeStamp - form.dataset.sent;
+  form.dataset.sent = event.timeStamp;
+  if (!(since < 1000)) emit(Object.fromEntries(new FormData(form)));
+}"""
+
+
 class Form:
-    """A form whose fields travel over the websocket when it is sent, for pages of somebody who is logged in."""
+    """A form whose fields travel over the websocket when it is sent, for pages of somebody who is logged in.
+
+    Sent again within a second, as by a double click, or while the first is worked on, as what was pressed while the connection was away, it is sent once.
+    """
 
     def __init__(self, send: Callable[[dict[str, str]], Awaitable[None]], classes: str = "form") -> None:
-        self.send = send
+        self.send, self.working = send, False
         self.element = tag("form", "", classes)
-        gather = "(event) => emit(Object.fromEntries(new FormData(event.target)))"
-        self.element.on("submit.prevent", self._sent, js_handler=gather)
+        self.element.on("submit.prevent", self._sent, js_handler=_GATHER)
 
     async def _sent(self, event: Any) -> None:
+        if self.working:
+            return
         given = event.args if isinstance(event.args, dict) else {}
-        await self.send({str(key): str(value)[:4000] for key, value in given.items()})
+        self.working = True
+        try:
+            await self.send({str(key): str(value)[:4000] for key, value in given.items()})
+        finally:
+            self.working = False
 
     def __enter__(self) -> Tag:
         return self.element.__enter__()  # type: ignore[return-value]

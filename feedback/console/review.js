@@ -8,7 +8,7 @@ export default {
   template: `
     <div class="review" :class="{ busy: !one }">
       <p v-if="left.length" class="notice review-left" role="alert">{{ left.length === 1 ? 'One answer was' : left.length + ' answers were' }} not confirmed when this page was left or loaded anew,
-        and perhaps not taken. The case shows what stands:
+        and perhaps not taken. The case shows what stands, and lets it be taken back:
         <template v-for="([id, { label }], at) in left" :key="id">{{ at ? ', ' : '' }}<a :href="base + '/cases/' + id">{{ names[label] || 'Undo' }}</a></template></p>
       <div v-if="one" class="review-case">
         <p class="review-place"><strong>Case {{ at + 1 }}</strong> of {{ cases.length }}{{ more ? ' and more' : '' }} · {{ reasons[one.reason] || one.reason }}
@@ -68,7 +68,7 @@ export default {
   `,
   props: { cases: Array, more: Boolean, icons: Object, names: Object, reasons: Object, results: Object, heats: Object, problems: Object, base: String, person: String },
   data: () => ({
-    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: [], broken: {}, shown: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
+    at: 0, answers: {}, said: [], log: [], turn: 0, heat: false, written: {}, last: "", counted: 0, seen: 0, times: {}, broken: {}, shown: {}, tries: {}, ratios: {}, unconfirmed: {}, left: [], keys: KEYS,
     help_rows: [["R", "Real"], ["F", "Fake"], ["U", "Unsure"], ["Z", "Undo your last answer"], ["J or →", "Next case"], ["K or ←", "Case before"], ["H", "Heatmap on and off"], ["Space", "Stop and start the video"],
       ["I", "Write who it is"], ["N", "Write a note"], ["?", "This list"]],
   }),
@@ -79,7 +79,10 @@ export default {
     identity: of_case("identity"),
     note: of_case("note"),
     undoable() { return this.said.length > 0; },
-    pace() { const all = [...this.times].sort((a, b) => a - b); return all.length ? all[Math.floor(all.length / 2)].toFixed(1) : ""; },
+    pace() {
+      const all = Object.values(this.times).sort((a, b) => a - b), half = (all.length - 1) / 2;
+      return all.length ? ((all[Math.floor(half)] + all[Math.ceil(half)]) / 2).toFixed(1) : "";
+    },
   },
   watch: {
     results: { deep: true, handler() { this.hear(); } },
@@ -122,7 +125,7 @@ export default {
       this.answers[told.id] = label;
       this.unconfirmed[told.id] = { label, turn: told.turn };
       this.said.push(told.id);
-      this.times.push(seconds);
+      this.times[told.id] = seconds;
       this.counted += 1;
       this.log.unshift({ id: told.id, turn: told.turn, label, told: "being sent" });
       this.log.splice(8);
@@ -143,6 +146,7 @@ export default {
       this.unconfirmed[id] = { label: "undo", turn };
       this.$emit("undo", { id, turn });
       this.last = "Taking the last answer back.";
+      this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));  // what is pressed next is meant for it, which takes no answer until this one is taken back
     },
     hear() {
       for (const [id, result] of Object.entries(this.results)) {
@@ -151,10 +155,10 @@ export default {
         if (this.unconfirmed[id]?.turn === result.turn && !result.again) delete this.unconfirmed[id];
         const row = this.log.find((one) => one.id === id);
         if (result.undone || result.refused) {
-          if (this.answers[id] && !result.keep) { delete this.answers[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
+          if (this.answers[id] && !result.keep) { delete this.answers[id]; delete this.times[id]; this.counted = Math.max(0, this.counted - 1); this.said = this.said.filter((one) => one !== id); }
           if (result.keep && result.again) this.said.push(id);
           if (row && result.undone) this.log = this.log.filter((one) => one.id !== id);
-          if (result.undone) this.at = Math.max(0, this.cases.findIndex((one) => one.id === id));
+          if (result.keep && this.one?.id === id) this.forward();
         }
         if (row) row.told = result.told;
         this.last = result.refused ? `Case ${this.cases.findIndex((one) => one.id === id) + 1}: ${result.told}` : result.told;  // it stands beside another one

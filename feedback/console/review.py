@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import ui
 from nicegui.element import Element
@@ -10,7 +11,7 @@ from feedback.access import Actor
 from feedback.console import PATH, theme
 from feedback.console.layout import REFUSALS, View, explain, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import WORDS, percent, tag
+from feedback.console.parts import WORDS, link, percent, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
 from workspace.errors import DatabaseDamaged, DatabaseSilent
@@ -58,7 +59,11 @@ def add(service: Service) -> None:
         first = view.request.query_params.get("case", "")[:64]
         cases, more_wait = await _cases(service, view, set(), first=first)
         if first and not (cases and cases[0]["id"] == first):
-            tag("p", "The case that was asked for is not open to you: you have answered it, it is closed, or its media have gone. These wait.", "notice")
+            why = "you have answered it or sent it in yourself, it is closed, or its media have gone"
+            with tag("p", "", "notice"):
+                tag("span", f"The case that was asked for is not open to you: {why}. ")
+                link("On its page", f"{PATH}/cases/{quote(first, safe='')}")
+                tag("span", " stands why, and an answer of yours can be taken back. These wait.")
         deck = Deck(view.session.actor.user_id, cases, more_wait)
 
         in_turn = asyncio.Lock()  # an answer and what takes it back are written in the order in which they were given
@@ -136,7 +141,7 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
             waiting.sort(key=lambda case: case["id"] != first)
             if not waiting or waiting[0]["id"] != first:
                 asked_for = service.case(actor, first)
-                if not answered_by(actor, asked_for):
+                if not service.refusal(actor, first):
                     waiting.insert(0, asked_for)
         found = []
         for case in waiting:

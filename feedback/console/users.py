@@ -7,7 +7,7 @@ from nicegui import ui
 from feedback.access import Role
 from feedback.console import PATH
 from feedback.console.account import key_table
-from feedback.console.layout import View, page
+from feedback.console.layout import View, page, reload_soon
 from feedback.console.parts import Form, button, choice, empty, facts, field, link, moment, table, tag
 from feedback.service import Service
 
@@ -70,7 +70,7 @@ def _create(service: Service, view: View) -> None:
     async def make(given: dict[str, str]) -> None:
         wanted = [given.get(name, "") for name in ("name", "email", "user_name", "password", "role")]
         if await view.do(service.create_user, *wanted, done="The account was made.") is not None:
-            ui.navigate.reload()
+            reload_soon()
 
     with tag("details", "", "card"):
         tag("summary", "Make an account")
@@ -118,7 +118,7 @@ def _govern(service: Service, view: View, found: dict[str, Any]) -> None:
 async def _keys(service: Service, view: View, user_id: str) -> None:
     async def revoke(key_id: str) -> None:
         if await view.do(service.revoke_key, key_id, done="The key has ended.") is not None:
-            ui.navigate.reload()
+            reload_soon()
 
     with tag("section", "", "card"):
         tag("h2", "API keys")

@@ -9,7 +9,7 @@ from nicegui.element import Element
 from feedback.cases import SAW
 from feedback.console import PATH
 from feedback.console.detect import LOOK_SECONDS, POLICY_WORDS
-from feedback.console.layout import REFUSALS, View, explain, page, say
+from feedback.console.layout import REFUSALS, View, explain, page, reload_soon
 from feedback.console.media import pictures_of
 from feedback.console.parts import Form, badge, button, choice, count, drawing, empty, estimate, facts, field, link, moment, percent, said_of, size, table, tag
 from feedback.console.visitor import LoggedOut
@@ -152,7 +152,8 @@ def _faces(found: dict[str, Any]) -> None:
     with tag("section", "", "card"):
         tag("h2", "Faces")
         if not found.get("tracks"):
-            empty("No face was judged.", (found.get("reason") or "None was found in the file.").capitalize())
+            reason = found.get("reason") or "none was found in the file"
+            empty("No face was judged.", reason[:1].upper() + reason[1:] + ".")
             return
         rows = [
             [f"Face {one['track'] + 1}", estimate(one["p_fake"]), f"{one['start_seconds']:.1f}–{one['end_seconds']:.1f} s" if found["kind"] == "video" else "–"]
@@ -225,9 +226,9 @@ def _actions(service: Service, view: View, found: dict[str, Any]) -> None:
 
 
 async def _dispute(service: Service, view: View, detection_id: str, given: dict[str, str]) -> None:
-    if await view.do(service.dispute, detection_id, given.get("claim", ""), given.get("note", "")) is not None:
-        say("Thank you. People are asked to look at it.")
-        ui.navigate.reload()
+    done = "Thank you. People are asked to look at it."
+    if await view.do(service.dispute, detection_id, given.get("claim", ""), given.get("note", ""), done=done) is not None:
+        reload_soon()
 
 
 async def _erase(service: Service, view: View, detection_id: str, given: dict[str, str]) -> None:

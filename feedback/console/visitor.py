@@ -78,6 +78,11 @@ def same_site(request: HTTPConnection) -> bool:
     return not origin or origin == request.headers.get("host", "").lower() or host_name(origin) in request.scope.get(NAMES, ())
 
 
+def names_its_site(request: HTTPConnection) -> bool:
+    """Whether the client says from which site this comes, as browsers do when they send a form."""
+    return "sec-fetch-site" in request.headers or "origin" in request.headers
+
+
 def is_same(given: str, wanted: str) -> bool:
     """Compare two tokens in constant time; an empty one fits nothing."""
     return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())

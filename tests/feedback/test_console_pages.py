@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from selenium.webdriver import ActionChains
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.support.ui import Select
 
 from feedback.console import review
 from feedback.console.parts import percent
@@ -173,10 +174,29 @@ def test_whose_session_ended_comes_back_to_the_page_after_the_log_in(served: Ser
         else:
             page.write(name="a script")
             page.press("Make a key")
+        page.see(".toast", "what you pressed was not done")
         page.see("h1", "Log in")
         page.write(user_name="rosa", password=PASSWORD)
         page.press("Log in")
         page.see(css)
+
+
+def test_log_out_does_what_it_says_on_a_page_of_an_earlier_session(served: Service, page: Browser) -> None:
+    """Its form had the earlier session's token, so nobody was logged out, and the log-in led back into the session that went on."""
+    page.log_in("vera")
+    page.open("/account")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    first = page.driver.current_window_handle
+    log_out_elsewhere(served, page)
+    page.driver.switch_to.new_window("tab")
+    page.log_in("vera")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.press("Log out")
+    page.see("h1", "Log in")
+    page.open("/history")
+    page.see("h1", "Log in")
+    assert "vigil_session" not in {cookie["name"] for cookie in page.driver.get_cookies()}
 
 
 def test_who_changes_the_password_logs_in_with_the_new_one_and_stands_on_the_first_page(page: Browser) -> None:
@@ -320,6 +340,7 @@ def test_a_form_from_elsewhere_is_refused(served: Service) -> None:
     assert answer.headers["location"] == "/console/log-in", "a NUL is no database's"
     mine = logged_in(served, "vera")
     mine.post("/console/log-out", data={"csrf": "wrong"})
+    mine.post("/console/log-out", data={"csrf": "wrong"}, headers={"origin": "https://evil.example"})
     assert mine.get("/console/").status_code == 200, "only its own form logs out"
 
 
@@ -582,6 +603,20 @@ def test_files_are_sent_once_the_service_can_be_reached_again(page: Browser, pic
     page.until(lambda: len(page.all(".job[data-state=done] .badge")) == 3, "a verdict on each")
 
 
+def test_a_file_goes_out_under_the_policy_that_the_page_shows(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
+    """A policy that was chosen while the connection was away had not come back from the service when the file was dropped: it was sent without any."""
+    (tmp_path / "me.jpg").write_bytes(picture + b"identity")
+    page.log_in("emil")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    page.reached(False)
+    Select(page.see("[name=policy]")).select_by_visible_text("Identity check")
+    page.drop(".drop", tmp_path / "me.jpg")
+    page.see(".job", "cannot be reached; trying again")
+    page.reached(True)
+    page.see(".job[data-state=done] .badge")
+    assert served.by("emil").get("/v1/detections").json()["detections"][0]["policy"] == "identity_check"
+
+
 def test_files_outlive_the_session_and_none_is_lost_in_silence(served: Service, page: Browser, picture: bytes, tmp_path: Path) -> None:
     """Words for programs were shown, and a new log-in left the page with the token of the old session."""
     kept, lost = tmp_path / "kept.jpg", tmp_path / "lost.jpg"
@@ -679,6 +714,26 @@ def test_a_key_is_shown_once_works_and_ends(served: Service, page: Browser) -> N
         wait_for(lambda: client.get("/v1/detections"), lambda answer: answer.status_code == 401)
 
 
+def test_a_form_that_is_sent_again_while_it_works_is_sent_once(served: Service, page: Browser) -> None:
+    """Enter twice, a double click, or what was pressed again while the connection was away made further keys that lived and were shown to nobody."""
+    page.log_in("vera")
+    page.open("/account")
+    page.until(lambda: page.driver.execute_script("return window.did_handshake"), "the page is live")
+    made = lambda name: [key["name"] for key in served.client.get("/v1/keys").json()["keys"]].count(name)  # noqa: E731
+    page.write(name="twice")
+    ActionChains(page.driver).send_keys(Keys.ENTER).pause(0.3).send_keys(Keys.ENTER).perform()
+    page.see(".secret-text")
+    page.write(name="pressed again")
+    page.reached(False)
+    for _ in range(3):
+        page.see("[name=name]").send_keys(Keys.ENTER)
+        time.sleep(1.1)
+    page.reached(True)
+    page.until(lambda: made("pressed again"), "what was pressed arrives")
+    time.sleep(1)
+    assert (made("twice"), made("pressed again")) == (1, 1)
+
+
 def test_history_is_filtered_and_exported(served: Service, page: Browser) -> None:
     page.log_in("rob")
     page.open("/history?everybody=1&verdict=uncertain")
@@ -704,6 +759,7 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     page.see("summary", "Make an account").click()
     page.write(name="Olga", email="olga@example.org", user_name="olga", password=PASSWORD)
     page.press("Make the account")
+    page.see(".toast", "The account was made.")
     page.see("td a", "Olga").click()
     page.press("Disable")
     page.see(".facts", "disabled")
@@ -722,6 +778,21 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     assert too_wide(page) <= 0, "the last hash is wider than a phone"
 
 
+def test_one_long_name_takes_no_column_out_of_sight(served: Service, page: Browser, picture: bytes) -> None:
+    """A name without blanks, with which anybody can sign up, pushed the columns beside it out of every account's row, and its own page out of the screen."""
+    page.sign_up("Zq" * 50, "zq" * 16)
+    page.driver.delete_all_cookies()
+    page.log_in("ada")
+    case_id = served.detect(picture + b"of one with a long name").json()["case_id"]
+    served.review(case_id, "real", identity="W" * 200)
+    account = next(one["id"] for one in served.by("ada").get("/v1/users").json()["users"] if one["name"].startswith("Zq"))
+    for path in ("/users", f"/users/{account}", f"/cases/{case_id}"):
+        page.open(path)
+        page.see("h2")
+        hidden = page.driver.execute_script("return [...document.querySelectorAll('.table-frame')].map((one) => one.scrollWidth - one.clientWidth)")
+        assert (too_wide(page), [by for by in hidden if by > 24]) == (0, []), f"{path}: more is hidden than the room beside the last cell's words"
+
+
 def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page: Browser) -> None:
     case_id = served.client.get("/v1/detections").json()["detections"][0]["case_id"]
     page.log_in("emil")
@@ -732,6 +803,38 @@ def test_a_case_is_quarantined_and_released_by_an_engineer(served: Service, page
     page.see(".facts", "the file is a screenshot")
     page.press("Release from quarantine")
     page.see(".facts", "Open")
+
+
+def test_an_answer_is_taken_back_on_the_page_of_its_case_until_it_is_handed_over(served: Service, page: Browser, picture: bytes) -> None:
+    """Once Review was left or loaded anew, nothing in the console took an answer back, though a second one was refused with the advice to do that first."""
+    sent, root = served.detect(picture + b"a slip").json(), served.log.parent / "workspace"
+    served.review(sent["case_id"], "real", "rob")
+    page.log_in("rob")
+    page.open(f"/review?case={sent['case_id']}")
+    page.see(".notice a", "On its page").click()
+    page.see("h2", "Answers")
+    page.press("Take my answer back")
+    page.press("Answer it")
+    page.see(f".review-media[data-case='{sent['case_id']}']")
+    page.see(".answer-fake:not([disabled])")
+    assert served.by("rob").get(f"/v1/cases/{sent['case_id']}").json()["answers"] == 0
+    served.review(sent["case_id"], "real")
+    assert mark_ingested(root, load_settings(root / "params.yaml"), {(sent["sha256"], "real"): "2026-11-29-feedback"}) == 1
+    page.open(f"/cases/{sent['case_id']}")
+    page.see(".facts", "came in with batch")
+    assert "Take my answer back" not in page.driver.page_source, "it would be refused"
+
+
+def test_no_page_offers_an_answer_to_who_sent_the_file(served: Service, page: Browser, picture: bytes) -> None:
+    """The page of the case offered it, Review put the case before all others, and then the answer was refused."""
+    sent = served.by("rob").post("/v1/detections", files={"file": picture + b"of Rob"}, params={"wait": 60}).json()
+    page.log_in("rob")
+    page.open(f"/cases/{sent['case_id']}")
+    page.see(".notice", "You sent this file in yourself; somebody else answers it.")
+    assert "Answer it" not in page.driver.page_source
+    page.open(f"/review?case={sent['case_id']}")
+    page.see(".notice", "sent it in yourself")
+    assert sent["case_id"] not in {one.get_attribute("data-case") for one in page.all(".review-media")}
 
 
 def test_a_case_whose_media_are_gone_says_so_and_can_be_quarantined_and_released(served: Service, picture: bytes) -> None:
@@ -788,9 +891,19 @@ def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service
     page.open(f"/detections/{found['id']}")
     page.see(".stage-file", "There is no picture of this file.")
     assert not page.all(".stage-file img")
+    page.driver.delete_all_cookies()
+    page.log_in("rita")
     page.open(f"/review?case={disputed['case_id']}")
     page.see(".review-stage", "the right answer is Unsure")
     assert not [one for one in page.all(".review-stage img") if one.is_displayed()]
+
+
+def test_why_no_face_was_judged_is_said_as_it_is_written(served: Service) -> None:
+    """The names of formats lost their capitals: it said that Heic is not read."""
+    sent = served.detect(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)).json()
+    assert f'"text":"{sent["reason"]}.' in logged_in(served, "vera").get(f"/console/detections/{sent['id']}").text.split("No face was judged.")[1], sent[
+        "reason"
+    ]
 
 
 def test_nothing_is_said_of_faces_where_none_was_found(served: Service, page: Browser, tmp_path: Path) -> None:
@@ -909,6 +1022,46 @@ def test_an_answer_is_written_before_it_is_taken_back(served: Service, page: Bro
     database.close()
 
 
+def test_what_is_pressed_after_an_undo_is_said_of_no_other_case(served: Service, page: Browser) -> None:
+    """Until the service had taken an answer back, the page took what was meant for that case as an answer to the one after it."""
+    page.log_in("rita")
+    page.open("/review")
+    page.see(".answer-real:not([disabled])")
+    page.key("r")
+    page.see(".review-log li", "answer")
+    page.see(".review-place", "Case 2 of")
+    with sqlite3.connect(served.log.parent / "workspace/feedback.db", isolation_level=None, timeout=60) as database:
+        database.execute("BEGIN IMMEDIATE")
+        page.key("zf")
+        page.see(".review-place", "Case 1 of")
+        assert page.all(".answer-fake:disabled"), "it takes no answer until the one before is taken back"
+        page.key("j")
+        database.execute("COMMIT")
+    page.see(".review-last", "Taken back.")
+    page.see(".review-place", "Case 2 of")
+    said = [one["label"] for case in served.by("rita").get("/v1/cases").json()["cases"] for one in case["reviews"] if one.get("reviewer") == "Rita"]
+    assert said == []
+
+
+def test_the_pace_is_the_median_of_the_answers_that_stand(served: Service, page: Browser) -> None:
+    """Of two answers it was the slower one, and an answer that was taken back went on counting."""
+    page.log_in("rita")
+    page.open("/review")
+    for number, wait in ((1, 0), (2, 3)):
+        page.see(".answer-unsure:not([disabled])")
+        time.sleep(wait)
+        page.key("u")
+        page.see(".review-side", f"{number} answered in this visit")
+        page.until(lambda number=number: len([row for row in page.all(".review-log li") if "answer" in row.text]) == number, "it is written")
+    cases = served.by("rita").get("/v1/cases").json()["cases"]
+    first, second = sorted(one["seconds"] for case in cases for one in case["reviews"] if one.get("reviewer") == "Rita")
+    page.see(".review-side", f"{(first + second) / 2:.1f} s a case (median)")
+    page.key("z")
+    page.see(".review-side", f"1 answered in this visit, {first:.1f} s a case (median)")
+    page.key("z")
+    page.until(lambda: not page.all(".review-log li"), "both are taken back")
+
+
 def test_what_was_written_stays_with_its_case_while_others_are_looked_at_and_after_an_undo(served: Service, page: Browser) -> None:
     """A look at the next case, or an answer that was taken back, threw the note and the name away."""
     page.log_in("rita")
@@ -1003,6 +1156,17 @@ def test_cases_that_were_passed_over_come_again_and_all_are_shown(served: Servic
             page.see(".review-place", "Case 1 of")
     page.see(".empty-what", "You have answered all that waits.")
     page.until(lambda: not served.by("rosa").get("/v1/queue").json()["cases"], "all answers are written")
+
+
+def test_who_disputes_a_verdict_is_thanked_before_the_page_is_loaded_anew(served: Service, page: Browser, picture: bytes) -> None:
+    """What was said of a dispute, and of a new account, was gone after a tenth of a second."""
+    sent = served.detect(picture + b"to be disputed").json()
+    page.log_in("vera")
+    page.open(f"/detections/{sent['id']}")
+    page.see("summary", "This verdict is wrong").click()
+    page.press("Dispute")
+    page.see(".toast", "Thank you. People are asked to look at it.")
+    page.see(".notice", "Disputed: said to be fake.")
 
 
 def test_who_sent_a_file_reads_how_it_stands_with_people(served: Service, page: Browser, picture: bytes) -> None:
