@@ -74,6 +74,7 @@ class MediaStore:
                 private_folder(root / folder)
         self._clients: dict[bool, Any] = {}
         self._coming: set[Path] = set()
+        self._before = set(self._of_services())  # where this is a service: of one that was killed, for there is one at a time
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless, and heals one on this disk that was damaged since."""
@@ -183,13 +184,12 @@ class MediaStore:
         path.unlink(missing_ok=True)
 
     def leftovers(self, older_than_seconds: float = STALE_SECONDS) -> list[Path]:
-        """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished; and what was noted."""
-        left = [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / UPLOADS).glob(f"{BORROWED}*")]
-        left += [*(self.root / UPLOADS).glob(f"*{UNSURE}"), *(self.root / FOLDER).glob(".*.tmp")]
+        """What killed processes left, and what was noted: so old, or of a service before this one. For a service, or where none runs."""
+        left = [*self._of_services(), *(self.root / UPLOADS).glob(f"{BORROWED}*"), *(self.root / UPLOADS).glob(f"*{UNSURE}")]
         old = []
         for path in left:
             with suppress(FileNotFoundError):  # it was no leftover: its request has just ended
-                if path not in self._coming and time.time() - path.stat().st_mtime > older_than_seconds:
+                if path in self._before or (path not in self._coming and time.time() - path.stat().st_mtime > older_than_seconds):
                     old.append(path)
         return old
 
@@ -204,6 +204,10 @@ class MediaStore:
         return folder
 
     # -- inside -------------------------------------------------------------------------------------------------------------
+    def _of_services(self) -> list[Path]:
+        """What services alone make, and remove again: uploads on their way in, folders of gathered media, copies that were not finished."""
+        return [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / FOLDER).glob(".*.tmp")]
+
     def _path(self, sha256: str) -> Path:
         return self.root / FOLDER / _checked(sha256)
 

@@ -265,15 +265,26 @@ def test_neither_the_service_nor_its_worker_imports_torch_or_mlflow(root: Path, 
     assert not imported & {"torch", "torchvision", "mlflow", "prefect", "dvc"}
 
 
-def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root: Path, models: tuple[Path, Path]) -> None:
-    stale, fresh = root / ".vigil/uploads/old.part", root / ".vigil/uploads/new.part"
-    stale.parent.mkdir(parents=True)
-    for path in (stale, fresh):
-        path.write_bytes(b"x")
-    os.utime(stale, (0, 0))
+def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
+    """What had come of an upload lay there for up to two hours more, whole, also where the file was sent anew and erased."""
+    uploads = root / ".vigil/uploads"
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n' + clip
+    with running(root, "--model-dir", str(models[0])) as killed:
+        where, key = httpx.URL(killed.url), killed.people["vera"][1]
+        head = f"Host: {where.host}\r\nAuthorization: Bearer {key}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body) + 9}\r\n\r\n"
+        with socket.create_connection((where.host, where.port or 0)) as sender:
+            sender.sendall(b"POST /v1/detections HTTP/1.1\r\n" + head.encode() + body)
+            wait_for(lambda: [path.stat().st_size for path in uploads.glob("*.part")], lambda sizes: sizes and sizes[0] > len(clip) // 2)
+            killed.stop(signal.SIGKILL)
+    (part,), copy = uploads.glob("*.part"), root / ".vigil/media" / f".{'a' * 64}.x3.tmp"
+    others = [uploads / f"{name}-x" / ("b" * 64) for name in ("gathered", "media")]
+    for path in (copy, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a face")
     with running(root, "--model-dir", str(models[0])):
-        wait_for(stale.exists, lambda there: not there)
-        assert fresh.exists(), "a fresh one may belong to another server"
+        for path in (part, copy, others[0]):
+            wait_for(path.exists, lambda there: not there)
+        assert others[1].exists(), "a fresh one may be borrowed by another process"
 
 
 def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, shared: Service, settings: Settings) -> None:
