@@ -66,9 +66,9 @@ def _add_verdicts(routes: APIRouter, door: Door, callers: Callers, changes: Chan
     @routes.get("/detections/{detection_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
     async def events(request: Request, detection_id: Id, actor: Caller) -> Response:
         """Progress as server-sent events: `progress` while it goes on, `done` with the verdict at the end."""
-        await door.look(service.detection, actor, detection_id)  # a refusal is an answer, not a broken stream
+        found = await door.look(service.detection, actor, detection_id)  # a refusal is an answer, not a broken stream
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(progress(door, changes, partial(callers.by_now, request), detection_id), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(progress(door, changes, partial(callers.by_now, request), found), media_type="text/event-stream", headers=headers)
 
 
 def _add_pictures(routes: APIRouter, door: Door, callers: Callers) -> None:
