@@ -144,6 +144,27 @@ def test_a_download_that_nobody_waits_for_stops_and_leaves_nothing(make: Make, t
     assert path.read_bytes() == b""
 
 
+def test_the_same_reference_under_the_same_key_is_the_same_detection_whatever_lies_there_by_now(make: Make) -> None:
+    """A retry was told that nothing was fetched, or that it was another request, once the address had gone or said something else."""
+    with s3_server("inbox") as (endpoint, client):
+        app, people = make(reference_hosts=["s3://inbox"], s3_endpoint_url=endpoint)
+
+        def sent(**more: str) -> httpx.Response:
+            key, asked = {"Idempotency-Key": more.pop("key", "a key")}, {"reference": "s3://inbox/a.jpg", **more}
+            return ask(app, ("POST", "/v1/detections?wait=0", {"json": asked, "headers": key}), key=people["vera"][1])[0]
+
+        client.put_object(Bucket="inbox", Key="a.jpg", Body=CONTENT)
+        first = sent()
+        client.put_object(Bucket="inbox", Key="a.jpg", Body=CONTENT + b"more")
+        assert (first.status_code, sent().json()["id"]) == (202, first.json()["id"])
+        client.delete_object(Bucket="inbox", Key="a.jpg")
+        assert sent().json()["id"] == first.json()["id"]
+        for another in ({"policy": "forensics"}, {"reference": "s3://inbox/b.jpg"}):
+            assert "came before with another request" in is_problem(sent(**another), 422)["detail"]
+        assert "NoSuchKey" in is_problem(sent(key="another"), 422)["detail"]
+    assert app.state.service.detections.waiting() == 1
+
+
 def test_a_host_or_bucket_that_is_not_listed_or_lies_inside_is_refused(make: Make, host: str) -> None:
     for listed in ({}, {"reference_hosts": ["media.example"]}, {"reference_hosts": ["127.0.0.1"]}):
         for answer in send(make, f"{host}/a.jpg", "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", "s3://bucket/key", "x", **listed):
