@@ -112,6 +112,14 @@ def test_half_a_video_gets_a_row_not_a_crash(shared: Service, clip: bytes) -> No
     assert shared.client.get("/healthz").status_code == 200
 
 
+def test_an_upload_to_the_address_with_a_slash_is_sent_on_whatever_its_size(shared: Service) -> None:
+    """A large one was told to be no upload, and to come as multipart/form-data, which it was; a small one was sent on."""
+    for size in (1000, 2 << 20):
+        sent = shared.client.post("/v1/detections/?wait=0", files={"file": ("a", b"x" * size)})
+        assert (sent.status_code, httpx.URL(sent.headers["location"]).path) == (307, "/v1/detections")
+        assert shared.client.post("/v1/detections/?wait=0", files={"file": ("a", b"x" * size)}, follow_redirects=True).status_code == 202
+
+
 def test_an_empty_file_is_refused(shared: Service) -> None:
     assert "empty" in is_problem(shared.detect(b""), 422)["detail"]
 
