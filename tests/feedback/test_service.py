@@ -191,7 +191,9 @@ def test_a_head_is_answered_over_a_connection_and_a_range_out_of_reach_is_a_prob
     assert (part.status_code, part.content) == (206, b"RIFF")
     beyond = shared.client.get(f"{made}/thumbnail", headers={"Range": f"bytes={size}-"})
     assert is_problem(beyond, 416)["next_step"] and beyond.headers["content-range"] == f"bytes */{size}"
-    is_problem(shared.client.get(f"{made}/thumbnail", headers={"Range": "pages=1"}), 400)
+    is_problem(shared.client.get(f"{made}/thumbnail", headers={"Range": "bytes=x"}), 400)
+    whole = shared.client.get(f"{made}/thumbnail", headers={"Range": "pages=1"})
+    assert (whole.status_code, len(whole.content)) == (200, size), "a unit that is not known is to be ignored (RFC 9110)"
 
 
 def test_two_reviews_of_unsure_close_the_case_and_hand_nothing_over(settings: Settings, shared: Service, clip: bytes) -> None:
