@@ -18,7 +18,7 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.cases import SAW
 from feedback.database import NUL, Database, moment_of, new_id, now
-from feedback.keep import UNSURE, MediaStore, StoreSilent, one_of_many
+from feedback.keep import STALE_SECONDS, UNSURE, MediaStore, StoreSilent, one_of_many
 from feedback.retention import Retention
 from feedback.sealing import seal
 from feedback.tables import CASES, DETECTIONS, IDEMPOTENCY, MEDIA, SENT
@@ -122,7 +122,7 @@ class Detections:
         """
         wanted = list(hashes)
         try:
-            self._remove_unkept(wanted)
+            _remove_unkept(self.database, self.media, wanted)
         except (DatabaseSilent, StoreSilent) as problem:
             LOG.warning("%d files are looked at again later: %s %s", len(wanted), problem.what, problem.why)
             self._note(wanted)
@@ -136,34 +136,6 @@ class Detections:
                 self.media.remember(sha256)
             except OSError as problem:
                 LOG.warning("%s, which may be kept without a row, could not be noted: %s", sha256[:12], problem)
-
-    def _remove_unkept(self, hashes: Sequence[str]) -> None:
-        with self.database.read() as connection:
-            stored = _unkept(connection, hashes)
-        if not stored:  # as ever, after an upload that was accepted: no write lock for it
-            return
-        with self.database.write() as connection:
-            for sha256 in _unkept(connection, stored):
-                self.media.delete(sha256)
-
-    def remove_leftovers(self) -> int:
-        """Delete what killed processes left on the disk, and media that were stored of it without ever being accepted; returns how many were found.
-
-        What was on its way in still lies in `.vigil/uploads`, and its content (of a note its name) says what may have been stored of it. One that
-        cannot be deleted is logged and keeps no other. Raises StoreSilent where the store does not answer.
-        """
-        left, stuck = self.media.leftovers(), list[str]()
-        for path in left:
-            with one_of_many(str(path), stuck):
-                files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-                hashes = [file.stem if file.suffix == UNSURE else sha256_file(file) for file in files]
-                self._remove_unkept(hashes)
-                for sha256 in hashes:
-                    self.media.abort_parts(sha256)
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if stuck:
-            LOG.warning("%d leftovers could not be deleted; each sweep tries them again: %s", len(stuck), first_few(stuck))
-        return len(left)
 
     def put_before_people(self, connection: Connection, owner_id: str, source: str, file: Accepted, kind: str, reason: str, said: Sequence[str] = ()) -> str:
         """Open a case of a file whose media are kept, and queue it, so that people see it with a score; returns the case's id. Raises MediaGone."""
@@ -389,6 +361,36 @@ class Detections:
 
 def _of_key(actor: Actor, idempotency_key: str) -> Any:
     return select(IDEMPOTENCY).where(IDEMPOTENCY.c.owner_id == actor.user_id, IDEMPOTENCY.c.key == idempotency_key)
+
+
+def remove_leftovers(database: Database, media: MediaStore, older_than_seconds: float = STALE_SECONDS) -> int:
+    """Delete what killed processes left on the disk, and media that were stored of it without ever being accepted; returns how many were found.
+
+    What was on its way in still lies in `.vigil/uploads`, and its content (of a note its name) says what may have been stored of it. One that
+    cannot be deleted is logged and keeps no other. Raises StoreSilent where the store does not answer.
+    """
+    left, stuck = media.leftovers(older_than_seconds), list[str]()
+    for path in left:
+        with one_of_many(str(path), stuck):
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            hashes = [file.stem if file.suffix == UNSURE else sha256_file(file) for file in files]
+            _remove_unkept(database, media, hashes)
+            for sha256 in hashes:
+                media.abort_parts(sha256)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if stuck:
+        LOG.warning("%d leftovers could not be deleted; each sweep tries them again: %s", len(stuck), first_few(stuck))
+    return len(left)
+
+
+def _remove_unkept(database: Database, media: MediaStore, hashes: Sequence[str]) -> None:
+    with database.read() as connection:
+        stored = _unkept(connection, hashes)
+    if not stored:  # as ever, after an upload that was accepted: no write lock for it
+        return
+    with database.write() as connection:
+        for sha256 in _unkept(connection, stored):
+            media.delete(sha256)
 
 
 def _unkept(connection: Connection, hashes: Iterable[str]) -> list[str]:

@@ -26,6 +26,7 @@ from workspace.settings import FeedbackSettings, Settings
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
 UPLOADS, OUTBOX_FOLDER = Path(".vigil/uploads"), Path(".vigil/outbox")
+BORROWED = "media-"  # how folders of `local` begin, in which a file has its hash for a name, and more while it comes
 UNSURE = ".unsure"  # what a note is called after the hash
 STALE_SECONDS = 3600  # longer than anything takes but a request, see `new_part`
 NOT_THERE = ("404", "NoSuchKey", "NotFound")
@@ -73,6 +74,7 @@ class MediaStore:
                 private_folder(root / folder)
         self._clients: dict[bool, Any] = {}
         self._coming: set[Path] = set()
+        self._before = set(self._of_services())  # where this is a service: of one that was killed, for there is one at a time
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless, and heals one on this disk that was damaged since."""
@@ -116,10 +118,15 @@ class MediaStore:
             return
         if not self.url:
             raise _missing(sha256, "there is no such file in .vigil/media")
-        with tempfile.TemporaryDirectory(prefix="media-", dir=self.scratch()) as folder:
+        with tempfile.TemporaryDirectory(prefix=BORROWED, dir=self.scratch()) as folder:
             path = Path(folder) / sha256
             with self._asked(sha256):
-                self._s3().download_file(*self._key(sha256), str(path))
+                try:
+                    self._s3().download_file(*self._key(sha256), str(path))
+                except FileNotFoundError as problem:
+                    if self.has(sha256):
+                        raise
+                    raise _missing(sha256, "it was deleted in this moment") from problem
             yield path
 
     def delete(self, sha256: str) -> None:
@@ -134,6 +141,8 @@ class MediaStore:
     def delete_here(self, sha256: str) -> None:
         """Remove what the workspace itself has of a file; its bucket is not asked. Again is harmless."""
         self._path(sha256).unlink(missing_ok=True)
+        for borrowed in (self.root / UPLOADS).glob(f"{BORROWED}*/{sha256}*"):  # also by who was killed meanwhile
+            borrowed.unlink(missing_ok=True)
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
     def abort_parts(self, sha256: str) -> None:
@@ -175,13 +184,12 @@ class MediaStore:
         path.unlink(missing_ok=True)
 
     def leftovers(self, older_than_seconds: float = STALE_SECONDS) -> list[Path]:
-        """What killed processes left: uploads on their way in, folders of borrowed and gathered media, copies that were not finished; and what was noted."""
-        left = [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / UPLOADS).glob("media-*")]
-        left += [*(self.root / UPLOADS).glob(f"*{UNSURE}"), *(self.root / FOLDER).glob(".*.tmp")]
+        """What killed processes left, and what was noted: so old, or of a service before this one. For a service, or where none runs."""
+        left = [*self._of_services(), *(self.root / UPLOADS).glob(f"{BORROWED}*"), *(self.root / UPLOADS).glob(f"*{UNSURE}")]
         old = []
         for path in left:
             with suppress(FileNotFoundError):  # it was no leftover: its request has just ended
-                if path not in self._coming and time.time() - path.stat().st_mtime > older_than_seconds:
+                if path in self._before or (path not in self._coming and time.time() - path.stat().st_mtime > older_than_seconds):
                     old.append(path)
         return old
 
@@ -196,6 +204,10 @@ class MediaStore:
         return folder
 
     # -- inside -------------------------------------------------------------------------------------------------------------
+    def _of_services(self) -> list[Path]:
+        """What services alone make, and remove again: uploads on their way in, folders of gathered media, copies that were not finished."""
+        return [*(self.root / UPLOADS).glob("*.part"), *(self.root / UPLOADS).glob("gathered-*"), *(self.root / FOLDER).glob(".*.tmp")]
+
     def _path(self, sha256: str) -> Path:
         return self.root / FOLDER / _checked(sha256)
 

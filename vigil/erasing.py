@@ -1,9 +1,10 @@
 """`vigil erase`: uploads, and samples of batches, out of the service and out of everything that trains."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -11,10 +12,14 @@ from feedback.access import Role
 from feedback.database import Database
 from vigil.people import WHO, Operator
 from vigil.proving import SHA256
-from workspace.errors import WorkspaceError
+from workspace.errors import LeaseHeldError, WorkspaceError, in_one_line
 from workspace.forgetting import refuse_absent
 from workspace.settings import Settings
 
+if TYPE_CHECKING:
+    from feedback.keep import MediaStore
+
+LOG = logging.getLogger("vigil.keep")
 NO_ROW = "-"  # in place of a case's id: no row of a batch names it
 WHETHER = "whether the model of {cycle} learned from it; its training table is not here"
 
@@ -108,7 +113,8 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
     with lease(root, "erase"), closing(Database(root, settings)) as database:
         refuse_damaged(root)
         set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)  # a copied workspace still names the remote of the first one
-        erasing, operator = Erasing(database, MediaStore(root, settings)), Operator("", Role.admin, who)
+        media = MediaStore(root, settings)
+        erasing, operator = Erasing(database, media), Operator("", Role.admin, who)
         in_batches = _samples_of(root) if what else set()
         for one in what:
             if one not in in_batches and not _uploads(database, one):
@@ -117,9 +123,25 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
             erasing.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else erasing.erase(operator, one, why) for one in what
         ]
         deleted_again = erase_again(root, settings, database)
+        _remove_leftovers(root, database, media)
         training = finish_erasures(root, database, WHO)
         left = sum(row["state"] == "requested" for row in erasing.erasures())
     return {"erased": erased, "training": training, "deleted_again": deleted_again, "left": left, "not_known": not_known(root) if training else []}
+
+
+def _remove_leftovers(root: Path, database: Database, media: "MediaStore") -> None:
+    """Delete what killed processes left of uploads, where no service runs that sees to it; of a store that is silent it is logged. Holds the lease."""
+    from feedback.detections import remove_leftovers
+    from feedback.keep import StoreSilent
+    from workspace.lease import serving_alone
+
+    try:
+        with serving_alone(root, "erase", "This workspace is served."):
+            remove_leftovers(database, media, older_than_seconds=0)
+    except LeaseHeldError:
+        return
+    except StoreSilent as problem:
+        LOG.warning("what killed processes left of uploads stays until the next time: %s", in_one_line(problem))
 
 
 def render_erased(found: dict[str, Any]) -> str:

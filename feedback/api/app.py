@@ -19,6 +19,7 @@ from feedback.api.events import Changes
 from feedback.api.guard import Guard
 from feedback.api.measured import Figures, Measured
 from feedback.api.problems import Problem, install_problem_handlers
+from feedback.detections import remove_leftovers
 from feedback.forever import forever
 from feedback.secret import Secret
 from feedback.service import Service
@@ -102,7 +103,7 @@ async def _sweep(service: Service) -> float:
     done = await asyncio.to_thread(service.retention.sweep)
     if any(done.values()):
         LOG.info("retention: %s", done)
-    await asyncio.to_thread(service.detections.remove_leftovers)  # after what is due by age: that hides fakes, too
+    await asyncio.to_thread(remove_leftovers, service.database, service.media)  # after what is due by age: that hides fakes, too
     return service.settings.feedback.retention.every_minutes * 60.0
 
 

@@ -66,9 +66,9 @@ def _add_verdicts(routes: APIRouter, door: Door, callers: Callers, changes: Chan
     @routes.get("/detections/{detection_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
     async def events(request: Request, detection_id: Id, actor: Caller) -> Response:
         """Progress as server-sent events: `progress` while it goes on, `done` with the verdict at the end."""
-        await door.look(service.detection, actor, detection_id)  # a refusal is an answer, not a broken stream
+        found = await door.look(service.detection, actor, detection_id)  # a refusal is an answer, not a broken stream
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(progress(door, changes, partial(callers.by_now, request), detection_id), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(progress(door, changes, partial(callers.by_now, request), found), media_type="text/event-stream", headers=headers)
 
 
 def _add_pictures(routes: APIRouter, door: Door, callers: Callers) -> None:
@@ -102,8 +102,12 @@ def _pictures() -> dict[int | str, dict[str, Any]]:
 
 class _Picture(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, or the part of it that is asked for; where there is no such part, a refusal as all are, in place of the framework's plain text."""
+        """Send it, or the part of it that is asked for; where there is no such part, a refusal as all are, in place of the framework's plain text.
+
+        A part in another unit than bytes is not asked for: such are to be ignored (RFC 9110), which the framework refuses.
+        """
         refused: dict[str, Any] = {}
+        known = [(name, value) for name, value in scope["headers"] if name != b"range" or value.partition(b"=")[0].strip().lower() == b"bytes"]
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
@@ -111,7 +115,7 @@ class _Picture(FileResponse):
             if not refused:
                 await send(message)
 
-        await super().__call__(scope, receive, told)
+        await super().__call__({**scope, "headers": known}, receive, told)
         if refused:
             reach = {name.decode(): value.decode() for name, value in refused["headers"] if name == b"content-range"}
             why = "This part of the picture is not there." if reach else "The Range header cannot be read."

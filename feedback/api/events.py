@@ -10,6 +10,7 @@ from feedback.api.answers import dumps
 from feedback.api.caller import Door
 from feedback.api.problems import Problem
 from feedback.service import NotFound
+from workspace.errors import DatabaseSilent
 
 LOOK_SECONDS = 1.0  # also without a message: another process may have done the work
 HEARTBEAT_SECONDS = 15.0
@@ -45,21 +46,21 @@ class Changes:
 
 
 async def until_done(door: Door, changes: Changes, who: Who, found: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The detection once it has its verdict, or as it is after so long; as it was `found` last by who may not see it any more."""
+    """The detection once it has its verdict, or as it is after so long; as it was `found` last by who may not see it any more, or where it cannot be told."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while True:
-        try:
-            found = await door.look(door.service.detection, await who(), found["id"])
-        except ENDED:
-            return found
-        left = deadline - loop.time()
-        if found["state"] in ("done", "erased") or left <= 0:
-            return found
-        await changes.wait(found["id"], min(left, LOOK_SECONDS))
+    try:
+        while True:
+            found = await _by_now(door, who, found)
+            left = deadline - loop.time()
+            if found["state"] in ("done", "erased") or left <= 0:
+                return found
+            await changes.wait(found["id"], min(left, LOOK_SECONDS))
+    except (*ENDED, asyncio.CancelledError):  # the latter where the service was told to stop; it was taken in all the same
+        return found
 
 
-async def progress(door: Door, changes: Changes, who: Who, detection_id: str) -> AsyncIterator[bytes]:
+async def progress(door: Door, changes: Changes, who: Who, found: dict[str, Any]) -> AsyncIterator[bytes]:
     """Server-sent events: `progress` while it is looked at, `done` with the whole detection at the end, a comment when nothing happens.
 
     They end with the right to see it.
@@ -69,7 +70,7 @@ async def progress(door: Door, changes: Changes, who: Who, detection_id: str) ->
     told: tuple[Any, ...] = ()
     while loop.time() - started < LONGEST_SECONDS:
         try:
-            found = await door.look(door.service.detection, await who(), detection_id)
+            found = await _by_now(door, who, found)
         except ENDED:
             return
         now = (found["state"], found["progress"])
@@ -82,4 +83,12 @@ async def progress(door: Door, changes: Changes, who: Who, detection_id: str) ->
         elif loop.time() - silent > HEARTBEAT_SECONDS:
             silent = loop.time()
             yield b": still at work\n\n"
-        await changes.wait(detection_id, LOOK_SECONDS)
+        await changes.wait(found["id"], LOOK_SECONDS)
+
+
+async def _by_now(door: Door, who: Who, found: dict[str, Any]) -> dict[str, Any]:
+    """The detection as it is, or as it was `found` last while the database does not answer. Raises what ENDED names."""
+    try:
+        return dict(await door.look(door.service.detection, await who(), found["id"]))
+    except DatabaseSilent:
+        return found

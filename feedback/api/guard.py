@@ -118,7 +118,8 @@ def host_name(host: str) -> str:
 async def _bounded(scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
     """A `receive` whose body has come already, whole; that of an upload is left alone, for it has limits of its own. Raises Refused."""
     encoded = headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity")
-    if not encoded and scope["method"] == "POST" and scope["path"] in UPLOADS and headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
+    upload = scope["method"] == "POST" and scope["path"].rstrip("/") in UPLOADS  # one with a slash is sent on, unread
+    if not encoded and upload and headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
         return receive
     declared = headers.get(b"content-length", b"0")
     if declared == b"0" and b"transfer-encoding" not in headers:

@@ -54,6 +54,7 @@ async def _from_host(reference: str, path: Path, settings: Settings) -> tuple[st
             async with client.stream("GET", target.url, headers=headers, extensions=target.extensions) as answer:
                 if answer.status_code != 200:
                     raise _failed(f"{target.host} answered {answer.status_code}; redirects are not followed")
+                _refuse_compressed(answer.headers.get("Content-Encoding", ""))
                 with open(path, "wb") as handle:
                     async for chunk in answer.aiter_raw():
                         size += len(chunk)
@@ -86,6 +87,7 @@ def _download(bucket: str, key: str, path: Path, settings: Settings, given_up: t
     try:
         found = client(settings.feedback.s3_endpoint_url).get_object(Bucket=bucket, Key=key)
         with contextlib.closing(found["Body"]) as body, open(path, "r+b") as handle:  # not made anew where nobody waits for it any more
+            _refuse_compressed(found.get("ContentEncoding", ""))
             for chunk in body.iter_chunks(1 << 20):
                 if given_up.is_set():
                     raise _failed("nobody waits for it any more")
@@ -97,6 +99,13 @@ def _download(bucket: str, key: str, path: Path, settings: Settings, given_up: t
     except (BotoCoreError, ClientError) as problem:
         raise _failed(f"s3://{bucket}: {type(problem).__name__}") from problem
     return digest.hexdigest(), size
+
+
+def _refuse_compressed(coding: str) -> None:
+    """What is fetched is judged as it comes, and that would not be the file. (How an S3 client has sent it, some stores tell as `aws-chunked`.)"""
+    given = [one for one in coding.lower().replace(" ", "").split(",") if one not in ("", "identity", "aws-chunked")]
+    if given:
+        raise _failed(f"it comes compressed ({', '.join(given)[:40]})")
 
 
 def _failed(why: str) -> Problem:

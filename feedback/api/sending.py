@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,16 +16,14 @@ from feedback import once
 from feedback.access import Actor
 from feedback.api.answers import Batch, Detection, Mode, Policy, Reference, json_response, refusals
 from feedback.api.caller import Callers, Door
-from feedback.api.events import Changes, until_done
+from feedback.api.events import Changes, Who, until_done
 from feedback.api.problems import Problem
 from feedback.api.references import fetched
 from feedback.api.uploads import FIELDS, GIVE_ONCE, Received, Upload, received
 from feedback.detections import MediaGone
-from feedback.keep import MediaStore
 from feedback.once import NamedTwice
 from media.names import begins_as_photo
 from workspace.choices import MODES, POLICIES
-from workspace.settings import Settings
 
 IMAGE_WAIT_SECONDS = 20.0
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", max_length=200, description="The same key gives the same detection, however often it is sent.")]
@@ -58,13 +57,13 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         await door.do(service.may_detect, actor, idempotency_key)  # before a byte of the body is read
         _refuse_doubled(request)
         callers.upload(actor, request)
-        async with _one(request, service.media, settings) as form:
-            found = (await _take(door, await callers.by_now(request), form, policy, mode, idempotency_key))[0]  # the body may have come for hours
-            name, photo = form.files[0].file_name, _is_photo(form.files[0])
+        who = partial(callers.by_now, request)  # the body may have come for hours
+        take = _take_reference if _is_json(request) else _take_form
+        found, name, photo = await take(request, door, who, _Asked(policy, mode, idempotency_key))
         if wait is None:
             wait = IMAGE_WAIT_SECONDS if photo else 0.0
         if wait:
-            found = await until_done(door, changes, partial(callers.by_now, request), found, wait)
+            found = await until_done(door, changes, who, found, wait)
         done = found["state"] == "done"
         return json_response({**found, "file": name}, 201 if done else 202, {"Location": f"/v1/detections/{found['id']}"})
 
@@ -77,21 +76,50 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         _refuse_doubled(request)
         callers.upload(actor, request)
         async with received(request, service.media, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
-            found = await _take(door, await callers.by_now(request), form, policy, mode, idempotency_key)
+            found = await _take(door, await callers.by_now(request), form.files, _Asked(policy, mode, idempotency_key).of_form(form))
             names = [file.file_name for file in form.files]
         return json_response({"detections": [{**row, "file": name} for row, name in zip(found, names, strict=True)]}, 202)
 
 
-@contextlib.asynccontextmanager
-async def _one(request: Request, media: MediaStore, settings: Settings) -> AsyncIterator[Received]:
-    """The file of a request: in its form, or fetched from the address that its JSON names."""
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        async with received(request, media, settings.serve.max_upload_bytes) as form:
-            yield form
-        return
-    asked = await _reference(request)
-    async with fetched(asked.reference, media, settings) as upload:
-        yield Received([upload], {"policy": asked.policy, "mode": asked.mode})
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How a verdict is asked for, and under which key the same request may come again; `fingerprint` tells whether it is the same."""
+
+    policy: str
+    mode: str
+    key: str
+    fingerprint: str = ""
+
+    def of_form(self, form: Received) -> "_Asked":
+        """The same, of a form's files."""
+        return self.of([file.sha256 for file in form.files], form.fields)
+
+    def of(self, what: Sequence[str], body: Mapping[str, str]) -> "_Asked":
+        """The same, of this content. Policy and mode may stand in the address or in the body, not two different ones."""
+        policy, mode = _said_once("policy", self.policy, body), _said_once("mode", self.mode, body)
+        return _Asked(policy, mode, self.key, hashlib.sha256("\n".join([policy, mode, *what]).encode()).hexdigest() if self.key else "")
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower() == "application/json"
+
+
+async def _take_form(request: Request, door: Door, who: Who, asked: _Asked) -> tuple[dict[str, Any], str, bool]:
+    """Take in the file of a form: its detection, its name, and whether it is a photo."""
+    service = door.service
+    async with received(request, service.media, service.settings.serve.max_upload_bytes) as form:
+        found = await _take(door, await who(), form.files, asked.of_form(form))
+        return found[0], form.files[0].file_name, _is_photo(form.files[0])
+
+
+async def _take_reference(request: Request, door: Door, who: Who, asked: _Asked) -> tuple[dict[str, Any], str, bool]:
+    """The same of a file that is fetched from the address that its JSON names; not once more where this very request was taken in before."""
+    service, given = door.service, await _reference(request)
+    asked = asked.of(["reference", given.reference], {"policy": given.policy, "mode": given.mode})
+    if asked.key and (before := await door.do(service.replayed, await who(), asked.key, asked.fingerprint)) is not None:
+        return before[0], "", False
+    async with fetched(given.reference, service.media, service.settings) as upload:
+        return (await _take(door, await who(), [upload], asked))[0], "", _is_photo(upload)
 
 
 async def _reference(request: Request) -> Reference:
@@ -107,16 +135,15 @@ async def _reference(request: Request) -> Reference:
         raise RequestValidationError([{**mistake, "loc": ("body", *mistake["loc"])} for mistake in problem.errors(include_url=False)]) from problem
 
 
-async def _take(door: Door, actor: Actor, form: Received, policy: str, mode: str, key: str) -> list[dict[str, Any]]:
-    """Have the service take a form's files in. Policy and mode may stand in the address or in the body, not two different ones."""
-    policy, mode = _said_once("policy", policy, form), _said_once("mode", mode, form)
-    fingerprint = hashlib.sha256("\n".join([policy, mode, *(file.sha256 for file in form.files)]).encode()).hexdigest() if key else ""
-    given = [(file.path, file.sha256, file.size_bytes) for file in form.files]
+async def _take(door: Door, actor: Actor, files: Sequence[Upload], asked: _Asked) -> list[dict[str, Any]]:
+    """Have the service take files in."""
+    given = [(file.path, file.sha256, file.size_bytes) for file in files]
+    detect = partial(door.do, door.service.detect, actor, given, asked.policy, asked.mode, asked.key, asked.fingerprint)
     try:
         try:
-            found: list[dict[str, Any]] = await door.do(door.service.detect, actor, given, policy, mode, key, fingerprint)
+            found: list[dict[str, Any]] = await detect()
         except MediaGone:  # deleted by age in the moment between; the file is still in our hands
-            found = await door.do(door.service.detect, actor, given, policy, mode, key, fingerprint)
+            found = await detect()
     except MediaGone as problem:
         gone = "The file's copy was deleted twice while it was taken in; nothing was accepted."
         raise Problem(503, gone, next_step="Send it again.", retry_after_seconds=1) from problem
@@ -132,11 +159,11 @@ def _refuse_doubled(request: Request) -> None:
             raise Problem(422, f"{name} is given {len(given)} times in the address.", next_step=GIVE_ONCE)
 
 
-def _said_once(name: str, address: str, form: Received) -> str:
-    body = form.fields.get(name, "")
-    if address and body and address != body:
-        raise Problem(422, f"{name} is given twice: {address!r} in the address, {body!r} in the body.", next_step=GIVE_ONCE)
-    return address or body
+def _said_once(name: str, address: str, body: Mapping[str, str]) -> str:
+    told = body.get(name, "")
+    if address and told and address != told:
+        raise Problem(422, f"{name} is given twice: {address!r} in the address, {told!r} in the body.", next_step=GIVE_ONCE)
+    return address or told
 
 
 def _is_photo(file: Upload) -> bool:

@@ -6,6 +6,8 @@ import shutil
 import signal
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ def fresh_postgres(template: str = "", encoding: str = "") -> str:
     how += f" ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'" if encoding else ""
     postgres_server().psql(f"CREATE DATABASE {name}{how};")
     return str(postgres_server().get_uri(database=name))
+
+
+@contextmanager
+def postgres_away(url: str) -> Iterator[None]:
+    """A database of that server that ends every connection and takes none, as while it is started anew."""
+    postgres_server().psql(f"ALTER DATABASE {_name(url)} ALLOW_CONNECTIONS false;")
+    postgres_server().psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{_name(url)}';")
+    try:
+        yield
+    finally:
+        postgres_server().psql(f"ALTER DATABASE {_name(url)} ALLOW_CONNECTIONS true;")
 
 
 def drop_postgres(url: str) -> None:

@@ -10,18 +10,23 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from feedback.access import Actor, Role
+from feedback.api.app import create_app
+from feedback.api.events import LOOK_SECONDS
 from feedback.database import DATABASE, Database
 from feedback.detections import Accepted
+from feedback.secret import load_secret
 from feedback.work.supervisor import Workers
 from feedback.work.worker import Worker
 from tests.feedback.buckets import s3_server
-from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask, wait_for
-from tests.feedback.test_queue import Line
+from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask, people_of, wait_for
+from tests.feedback.databases import filled_url, postgres_away
+from tests.feedback.test_queue import SAID, Line
 from tests.feedback.test_webhooks import Receiver
-from tests.feedback.world import World
+from tests.feedback.world import World, write_settings
 from workspace.files import sha256_bytes
 from workspace.settings import Settings
 
@@ -101,6 +106,30 @@ def test_webhooks_retention_and_gathering_outlive_a_database_error(make: Make, m
     finally:
         receiver.shutdown()
         receiver.server_close()
+
+
+def test_who_waits_for_a_verdict_hears_of_it_though_the_database_was_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An upload that was taken in was answered 503, and stayed beside the one that was sent again as told; a stream of progress broke off."""
+    url = filled_url("postgresql")
+    app = create_app(tmp_path, write_settings(tmp_path, url), load_secret(tmp_path))
+    service, key = app.state.service, people_of(tmp_path)["vera"][1]
+
+    async def go() -> tuple[httpx.Response, httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vigil", headers={"Authorization": f"Bearer {key}"}) as client:
+            sending = asyncio.create_task(client.post("/v1/detections?wait=60", files={"file": ("a", b"sent")}))
+            await until(service.detections.waiting, sending)
+            (sent,) = (await client.get("/v1/detections")).json()["detections"]
+            watching = asyncio.create_task(client.get(f"/v1/detections/{sent['id']}/events"))
+            await asyncio.sleep(1.5 * LOOK_SECONDS)
+            with postgres_away(url):
+                await until(lambda: caplog.text.count("the database does not answer") > 3, sending)
+            service.detections.finish(service.detections.claim("w")["id"], "w", SAID)
+            return await sending, await watching
+
+    sent, watched = asyncio.run(go())
+    service.close()
+    assert (sent.status_code, sent.json()["state"]) == (201, "done"), sent.text
+    assert watched.text.startswith("event: progress") and "event: done" in watched.text
 
 
 @pytest.fixture

@@ -1,15 +1,20 @@
 """Where media are kept: a folder and a real S3 server behave alike."""
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from s3transfer.utils import OSUtils
 
 from feedback.keep import MediaMissing, MediaStore, StoreSilent
 from tests.feedback.buckets import s3_server
+from tests.feedback.conftest import environment
 from tests.feedback.world import write_settings
 from workspace.errors import DataError
 from workspace.files import sha256_bytes
@@ -89,6 +94,40 @@ def test_nothing_of_a_borrowed_file_is_left_on_the_disk(store: MediaStore, tmp_p
     with pytest.raises(ZeroDivisionError), store.local(SHA256):
         raise ZeroDivisionError
     assert not list((tmp_path / ".vigil").glob("uploads/*"))
+
+
+def test_what_a_killed_process_had_borrowed_from_the_bucket_goes_with_the_file(endpoint: str, tmp_path: Path) -> None:
+    """A whole copy of what was erased stayed in .vigil/uploads: for up to two hours while a service ran, and for ever where none did."""
+    settings = write_settings(tmp_path, media_url=f"s3://media/{tmp_path.name}", s3_endpoint_url=endpoint)
+    store, uploads = MediaStore(tmp_path, settings), tmp_path / ".vigil/uploads"
+    for content in (CONTENT, b"another"):
+        (tmp_path / "sent").write_bytes(content)
+        store.put(tmp_path / "sent", sha256_bytes(content))
+        borrows = f"with MediaStore(root, load_settings(root / 'params.yaml')).local({sha256_bytes(content)!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
+        imports = "import os, signal\nfrom pathlib import Path\nfrom feedback.keep import MediaStore\nfrom workspace.settings import load_settings"
+        child = [sys.executable, "-c", f"{imports}\nroot = Path({str(tmp_path)!r})\n{borrows}"]
+        assert subprocess.run(child, env=environment(), check=False).returncode == -signal.SIGKILL
+    (kept,) = uploads.glob(f"media-*/{sha256_bytes(b'another')}")
+    (whole,) = uploads.glob(f"media-*/{SHA256}")
+    half = whole.with_name(f"{SHA256}.0f3Ab1cD")  # as one that was killed while it fetched it
+    half.write_bytes(CONTENT[:-1])
+    store.delete(SHA256)
+    assert [path for path in uploads.rglob("*") if path.is_file()] == [kept]
+
+
+def test_a_file_that_is_erased_while_it_is_borrowed_is_missing(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MediaStore(tmp_path, write_settings(tmp_path, media_url=f"s3://media/{tmp_path.name}", s3_endpoint_url=endpoint))
+    (tmp_path / "sent").write_bytes(CONTENT)
+    store.put(tmp_path / "sent", SHA256)
+    ends = OSUtils.rename_file
+
+    def erased(files: OSUtils, current: str, new: str) -> None:
+        store.delete(SHA256)
+        ends(files, current, new)
+
+    monkeypatch.setattr(OSUtils, "rename_file", erased)
+    with pytest.raises(MediaMissing), store.local(SHA256):
+        pass
 
 
 def test_parts_that_a_killed_service_left_in_the_bucket_go_with_the_file(endpoint: str, tmp_path: Path) -> None:

@@ -213,8 +213,11 @@ def test_a_sender_that_trickles_is_ended(make: Make, monkeypatch: pytest.MonkeyP
     is_problem(ask(app, ("POST", "/v1/detections", {"content": _in_pieces(20_000, b"--b\r\n"), "headers": form}), key=people["vera"][1])[0], 408)
 
 
-def test_a_stop_in_the_middle_of_an_upload_says_when_to_send_it_again(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_stop_in_the_middle_of_an_upload_says_when_to_send_it_again_unless_it_was_taken_in(make: Make, caplog: pytest.LogCaptureFixture, whole: bool) -> None:
+    """One that was taken in, and waited for its verdict, was to be sent again too: then there were two, and of the first nobody had the id."""
     app, people = make()
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", timeout_graceful_shutdown=1, log_config=None))
     uploads = app.state.service.root / ".vigil/uploads"
 
@@ -223,9 +226,11 @@ def test_a_stop_in_the_middle_of_an_upload_says_when_to_send_it_again(make: Make
         while not server.started:
             await asyncio.sleep(0.01)
         reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
-        writer.write(f"POST /v1/detections HTTP/1.1\r\nHost: vigil\r\nAuthorization: Bearer {people['vera'][1]}\r\nContent-Length: 1000\r\n".encode())
-        writer.write(b'Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx')
-        while not (uploads.is_dir() and list(uploads.iterdir())):
+        head = (
+            f"Host: vigil\r\nAuthorization: Bearer {people['vera'][1]}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(b"POST /v1/detections?wait=60 HTTP/1.1\r\n" + head.encode() + (body if whole else body[:-9]))
+        while not (app.state.service.detections.waiting() if whole else uploads.is_dir() and list(uploads.iterdir())):
             await asyncio.sleep(0.01)
         server.should_exit = True
         answer = await reader.read()
@@ -234,7 +239,11 @@ def test_a_stop_in_the_middle_of_an_upload_says_when_to_send_it_again(make: Make
         return answer
 
     answer = asyncio.run(go())
-    assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: 5" in answer.lower() and list(uploads.iterdir()) == []
+    if whole:
+        assert answer.startswith(b"HTTP/1.1 202") and b'"state":"queued"' in answer
+    else:
+        assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: 5" in answer.lower()
+    assert list(uploads.iterdir()) == []
     assert not [record for record in caplog.records if record.exc_info]
 
 

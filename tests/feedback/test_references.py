@@ -37,6 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             body = {"/empty": b"", "/large": b"x" * 70_000}.get(path, CONTENT)
             length = 10_000 if path == "/broken" else None
+            if path.startswith("/coded-"):
+                self.send_header("Content-Encoding", path.removeprefix("/coded-"))
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         if path == "/slow":
@@ -75,11 +77,26 @@ def test_a_file_on_a_listed_host_is_taken_as_if_it_had_been_sent(make: Make, hos
     assert answer.status_code == 202 and answer.json()["sha256"] == sha256_bytes(CONTENT)
 
 
-@pytest.mark.parametrize(("path", "why"), [("/moved", "redirects"), ("/missing", "404"), ("/empty", "empty"), ("/broken", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("/moved", "redirects"), ("/missing", "404"), ("/empty", "empty"), ("/broken", "127.0.0.1"), ("/coded-gzip", "it comes compressed (gzip)")],
+)
 def test_what_cannot_be_fetched_whole_is_refused(make: Make, host: str, path: str, why: str) -> None:
     (answer,) = send(make, f"{host}{path}", **LOCAL)
     is_problem(answer, 422)
     assert why in answer.text
+
+
+def test_what_a_bucket_keeps_compressed_is_refused_and_what_says_that_it_is_not_is_taken(make: Make, host: str) -> None:
+    """It got a verdict on the compressed bytes, "not a media file", which was recorded and counted: uploads that come so are refused."""
+    with s3_server("inbox") as (endpoint, client):
+        for coding in ("gzip", "aws-chunked,br", "aws-chunked", "identity"):
+            client.put_object(Bucket="inbox", Key=coding, Body=CONTENT, ContentEncoding=coding)
+        names = [f"s3://inbox/{coding}" for coding in ("gzip", "aws-chunked,br", "aws-chunked", "identity")]
+        lists = {"reference_hosts": ["s3://inbox", "127.0.0.1"], "allow_private_addresses": True, "s3_endpoint_url": endpoint}
+        *refused, chunked, plain, by_host = send(make, *names, f"{host}/coded-identity", **lists)
+    assert ["it comes compressed (gzip)" in refused[0].text, "it comes compressed (br)" in refused[1].text] == [True, True]
+    assert [answer.status_code for answer in (*refused, chunked, plain, by_host)] == [422, 422, 202, 202, 202]
 
 
 def test_more_than_may_be_sent_is_not_fetched_either(make: Make, host: str) -> None:
@@ -142,6 +159,27 @@ def test_a_download_that_nobody_waits_for_stops_and_leaves_nothing(make: Make, t
         with pytest.raises(Problem):
             references._download("inbox", "a.jpg", path, settings, given_up)
     assert path.read_bytes() == b""
+
+
+def test_the_same_reference_under_the_same_key_is_the_same_detection_whatever_lies_there_by_now(make: Make) -> None:
+    """A retry was told that nothing was fetched, or that it was another request, once the address had gone or said something else."""
+    with s3_server("inbox") as (endpoint, client):
+        app, people = make(reference_hosts=["s3://inbox"], s3_endpoint_url=endpoint)
+
+        def sent(**more: str) -> httpx.Response:
+            key, asked = {"Idempotency-Key": more.pop("key", "a key")}, {"reference": "s3://inbox/a.jpg", **more}
+            return ask(app, ("POST", "/v1/detections?wait=0", {"json": asked, "headers": key}), key=people["vera"][1])[0]
+
+        client.put_object(Bucket="inbox", Key="a.jpg", Body=CONTENT)
+        first = sent()
+        client.put_object(Bucket="inbox", Key="a.jpg", Body=CONTENT + b"more")
+        assert (first.status_code, sent().json()["id"]) == (202, first.json()["id"])
+        client.delete_object(Bucket="inbox", Key="a.jpg")
+        assert sent().json()["id"] == first.json()["id"]
+        for another in ({"policy": "forensics"}, {"reference": "s3://inbox/b.jpg"}):
+            assert "came before with another request" in is_problem(sent(**another), 422)["detail"]
+        assert "NoSuchKey" in is_problem(sent(key="another"), 422)["detail"]
+    assert app.state.service.detections.waiting() == 1
 
 
 def test_a_host_or_bucket_that_is_not_listed_or_lies_inside_is_refused(make: Make, host: str) -> None:

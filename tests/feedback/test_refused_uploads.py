@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from feedback import database
 from feedback.access import Actor, Role
+from feedback.detections import remove_leftovers
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_service import is_problem
 from workspace.files import sha256_bytes
@@ -164,10 +165,10 @@ def test_a_busy_database_asks_for_patience_and_what_was_stored_goes_later(busy: 
     assert send(app, people["vera"], b"taken").headers["Retry-After"] == "5"
     holder.execute("ROLLBACK")
     assert send(app, people["vera"], b"taken").status_code == 202
-    assert service.detections.remove_leftovers() == 0 and len(stored(app)) == len(list(uploads.iterdir())) == 2
+    assert remove_leftovers(service.database, service.media) == 0 and len(stored(app)) == len(list(uploads.iterdir())) == 2
     for note in uploads.iterdir():
         os.utime(note, (0, 0))
-    assert service.detections.remove_leftovers() == 2 and list(uploads.iterdir()) == []
+    assert remove_leftovers(service.database, service.media) == 2 and list(uploads.iterdir()) == []
     assert stored(app) == [sha256_bytes(b"taken")], "what a row names stays"
 
 
@@ -177,9 +178,9 @@ def test_leftovers_wait_for_a_database_that_answers(busy: Any) -> None:
     (note,) = app.state.service.media.scratch().iterdir()
     os.utime(note, (0, 0))
     with pytest.raises(database.DatabaseSilent):
-        app.state.service.detections.remove_leftovers()
+        remove_leftovers(app.state.service.database, app.state.service.media)
     holder.execute("ROLLBACK")
-    assert app.state.service.detections.remove_leftovers() == 1 and stored(app) == [] and not note.exists()
+    assert remove_leftovers(app.state.service.database, app.state.service.media) == 1 and stored(app) == [] and not note.exists()
 
 
 # -- what is killed -----------------------------------------------------------------------------------------------------------
@@ -202,10 +203,10 @@ def test_what_was_stored_and_never_accepted_goes_once_its_leftovers_are_old(make
         service.detect(vera, [(uploads / "b.part", sha256_bytes(b"killed"), 6)])
     os.wait()
     assert stored(app) == sorted([sha256_bytes(b"accepted"), sha256_bytes(b"killed")])
-    assert service.detections.remove_leftovers() == 0, "fresh ones may belong to another server"
+    assert remove_leftovers(service.database, service.media) == 0, "fresh ones may belong to another server"
     for name in ("a.part", "b.part"):
         os.utime(uploads / name, (0, 0))
-    assert service.detections.remove_leftovers() == 2
+    assert remove_leftovers(service.database, service.media) == 2
     assert stored(app) == [sha256_bytes(b"accepted")] and list(uploads.iterdir()) == []
 
 
@@ -219,7 +220,7 @@ def test_what_a_request_has_is_no_leftover_however_long_it_takes(make: Make) -> 
             yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n"
             for path in service.media.scratch().glob("*.part"):
                 os.utime(path, (0, 0))
-            assert service.detections.remove_leftovers() == 0
+            assert remove_leftovers(service.database, service.media) == 0
         yield b"--b--\r\n"
 
     form = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -236,10 +237,10 @@ def test_folders_and_half_copies_of_killed_processes_go_too(make: Make) -> None:
         (folder / ("b" * 64)).write_bytes(b"a face")
     left[2].parent.mkdir()
     left[2].write_bytes(b"half a")
-    assert service.detections.remove_leftovers() == 0
+    assert remove_leftovers(service.database, service.media) == 0
     for path in left:
         os.utime(path, (0, 0))
-    assert service.detections.remove_leftovers() == 3 and not any(path.exists() for path in left)
+    assert remove_leftovers(service.database, service.media) == 3 and not any(path.exists() for path in left)
 
 
 def test_a_leftover_that_cannot_be_deleted_keeps_no_other(make: Make) -> None:
@@ -251,10 +252,10 @@ def test_a_leftover_that_cannot_be_deleted_keeps_no_other(make: Make) -> None:
         (uploads / name).write_bytes(content)
         os.utime(uploads / name, (0, 0))
     service.media.put(uploads / "b.part", sha256_bytes(b"killed"))
-    assert service.detections.remove_leftovers() == 2
+    assert remove_leftovers(service.database, service.media) == 2
     assert stored(app) == [held] and [path.name for path in uploads.iterdir()] == ["a.part"]
     (service.root / ".vigil/media" / held).rmdir()
-    assert service.detections.remove_leftovers() == 1 and stored(app) == list(uploads.iterdir()) == []
+    assert remove_leftovers(service.database, service.media) == 1 and stored(app) == list(uploads.iterdir()) == []
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -29,6 +29,7 @@ from tests.feedback.world import JPEG, World
 from vigil.erasing import erase, render_would_erase, would_erase
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_bytes
+from workspace.lease import serving_alone
 from workspace.repository import init_repository
 
 
@@ -513,6 +514,21 @@ def test_a_file_that_others_sent_stays_for_them_unless_the_file_is_erased(world:
     assert row(world, DETECTIONS, id=theirs)["state"] == "erased" and world.case(case_id)["state"] == "erased"
     with pytest.raises(KeyError):
         erasing(world).erase_file(world.user("root", Role.admin), "f" * 64)
+
+
+def test_an_erasure_where_no_service_runs_takes_what_killed_ones_left(world: World) -> None:
+    """Nothing ever looked there again: whole copies of erased files stayed in .vigil/uploads of a machine that serves no more."""
+    content, uploads = JPEG + b"sent", world.media.scratch()
+    world.upload(content)
+    left = [uploads / "sent.part", uploads / "media-x" / sha256_bytes(JPEG), world.root / FOLDER / f".{sha256_bytes(content)}.x.tmp"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    with serving_alone(world.root, "serving", "held"):
+        erase(world.root, world.settings, [sha256_bytes(content)], "ada", "asked")
+        assert all(path.exists() for path in left), "a service that runs sees to it: some may be on its way"
+    erase(world.root, world.settings, [], "ada", "asked")
+    assert not any(path.exists() for path in left) and not list(uploads.iterdir())
 
 
 def test_a_case_whose_own_upload_is_erased_keeps_the_other_uploads_of_its_file(world: World) -> None:

@@ -112,6 +112,14 @@ def test_half_a_video_gets_a_row_not_a_crash(shared: Service, clip: bytes) -> No
     assert shared.client.get("/healthz").status_code == 200
 
 
+def test_an_upload_to_the_address_with_a_slash_is_sent_on_whatever_its_size(shared: Service) -> None:
+    """A large one was told to be no upload, and to come as multipart/form-data, which it was; a small one was sent on."""
+    for size in (1000, 2 << 20):
+        sent = shared.client.post("/v1/detections/?wait=0", files={"file": ("a", b"x" * size)})
+        assert (sent.status_code, httpx.URL(sent.headers["location"]).path) == (307, "/v1/detections")
+        assert shared.client.post("/v1/detections/?wait=0", files={"file": ("a", b"x" * size)}, follow_redirects=True).status_code == 202
+
+
 def test_an_empty_file_is_refused(shared: Service) -> None:
     assert "empty" in is_problem(shared.detect(b""), 422)["detail"]
 
@@ -183,7 +191,9 @@ def test_a_head_is_answered_over_a_connection_and_a_range_out_of_reach_is_a_prob
     assert (part.status_code, part.content) == (206, b"RIFF")
     beyond = shared.client.get(f"{made}/thumbnail", headers={"Range": f"bytes={size}-"})
     assert is_problem(beyond, 416)["next_step"] and beyond.headers["content-range"] == f"bytes */{size}"
-    is_problem(shared.client.get(f"{made}/thumbnail", headers={"Range": "pages=1"}), 400)
+    is_problem(shared.client.get(f"{made}/thumbnail", headers={"Range": "bytes=x"}), 400)
+    whole = shared.client.get(f"{made}/thumbnail", headers={"Range": "pages=1"})
+    assert (whole.status_code, len(whole.content)) == (200, size), "a unit that is not known is to be ignored (RFC 9110)"
 
 
 def test_two_reviews_of_unsure_close_the_case_and_hand_nothing_over(settings: Settings, shared: Service, clip: bytes) -> None:
@@ -265,15 +275,26 @@ def test_neither_the_service_nor_its_worker_imports_torch_or_mlflow(root: Path, 
     assert not imported & {"torch", "torchvision", "mlflow", "prefect", "dvc"}
 
 
-def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root: Path, models: tuple[Path, Path]) -> None:
-    stale, fresh = root / ".vigil/uploads/old.part", root / ".vigil/uploads/new.part"
-    stale.parent.mkdir(parents=True)
-    for path in (stale, fresh):
-        path.write_bytes(b"x")
-    os.utime(stale, (0, 0))
+def test_a_server_that_was_killed_leaves_uploads_that_the_next_one_removes(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
+    """What had come of an upload lay there for up to two hours more, whole, also where the file was sent anew and erased."""
+    uploads = root / ".vigil/uploads"
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n' + clip
+    with running(root, "--model-dir", str(models[0])) as killed:
+        where, key = httpx.URL(killed.url), killed.people["vera"][1]
+        head = f"Host: {where.host}\r\nAuthorization: Bearer {key}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body) + 9}\r\n\r\n"
+        with socket.create_connection((where.host, where.port or 0)) as sender:
+            sender.sendall(b"POST /v1/detections HTTP/1.1\r\n" + head.encode() + body)
+            wait_for(lambda: [path.stat().st_size for path in uploads.glob("*.part")], lambda sizes: sizes and sizes[0] > len(clip) // 2)
+            killed.stop(signal.SIGKILL)
+    (part,), copy = uploads.glob("*.part"), root / ".vigil/media" / f".{'a' * 64}.x3.tmp"
+    others = [uploads / f"{name}-x" / ("b" * 64) for name in ("gathered", "media")]
+    for path in (copy, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a face")
     with running(root, "--model-dir", str(models[0])):
-        wait_for(stale.exists, lambda there: not there)
-        assert fresh.exists(), "a fresh one may belong to another server"
+        for path in (part, copy, others[0]):
+            wait_for(path.exists, lambda there: not there)
+        assert others[1].exists(), "a fresh one may be borrowed by another process"
 
 
 def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, shared: Service, settings: Settings) -> None:
