@@ -14,6 +14,7 @@ import yaml
 
 from feedback.database import Database
 from flows.taking_in import take_in
+from media.shards import read_clip, read_index
 from media.synthetic import render_take
 from tests.feedback.buckets import s3_server
 from tests.feedback.world import World
@@ -257,6 +258,23 @@ def test_faces_of_a_dropped_batch_may_go(root: Path) -> None:
     assert events(root, "batch_state")[-1]["fields"]["who"] == "Jos\\xe9", "of a terminal that speaks Latin-1"
     row = garbage(root, "--delete")[f"faces and fakes of {batch}"]
     assert row["deleted"] and row["bytes"] > 0 and not (root / "data" / "faces" / batch).exists()
+
+
+def test_faces_of_a_dropped_batch_stay_while_the_last_sets_draw_on_them(root: Path) -> None:
+    """`vigil audit`, `compare` and `search`, which read the sets of the last cycle, failed after `batches drop` and `gc --delete` until a next cycle."""
+    import pandas as pd
+
+    batch, sets = batch_of(root), root / "data" / "sets"
+    sets.mkdir()
+    faces = read_index(root / "data" / "faces" / batch)
+    faces.assign(store=f"data/faces/{batch}").to_parquet(sets / "train.parquet")
+    faces[:0].assign(store="").to_parquet(sets / "unlabelled.parquet")
+    vigil("batches", "drop", batch, "--who", "ana", "--why", "not ours", "-w", root)
+    row = garbage(root, "--delete")[f"faces and fakes of {batch}"]
+    assert not row["deleted"] and "draw on them" in row["kept"]
+    assert len([read_clip(root, clip) for clip in pd.read_parquet(sets / "train.parquet").to_dict("records")]) == len(faces) > 0
+    faces[:0].assign(store="").to_parquet(sets / "train.parquet")  # as the next cycle draws
+    assert garbage(root, "--delete")[f"faces and fakes of {batch}"]["deleted"]
 
 
 # -- batches show ---------------------------------------------------------------------------------------------------------------
