@@ -386,6 +386,29 @@ def _erase_one(root: Path, pictures: list[bytes], scratch: Path, earlier: bool =
     assert "0 new, 1 known" in vigil("ingest", folder.parent, "-w", root).stdout, "it never comes in again"
 
 
+def test_each_of_several_erased_files_is_told_its_own_batches_tags_and_objects(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    """An erasure of two told of each, in print, journal and audit trail, the batches, folders and tags of both."""
+    other, content = tmp_path / "other" / "real", picture(9)
+    other.mkdir(parents=True)
+    (other / "x.jpg").write_bytes(content)
+    vigil("ingest", other.parent, "-w", root)
+    set_remote(root, "remote")  # its own, not the template's
+    dvc_add(root, [root / "data" / "raw" / events(root, "batch_added")[1]["fields"]["batch"]])
+    commit(root, "another batch", "vigil/2026-W05.1")
+    push(root)
+    words = ("--who", "ada", "--why", "two people asked", "-w", root)
+    asked = [sha256_bytes(pictures[0]), sha256_bytes(content)]
+    alone = {one: vigil_json("erase", one, "--dry-run", *words) for one in asked}
+    assert alone[asked[1]]["tags"] == ["vigil/2026-W05.1"] and alone[asked[1]]["folders"] == [] and len(alone[asked[0]]["tags"]) == 4
+    done = vigil_json("erase", *asked, *words)
+    told = {row["sha256"]: row["training"] for row in done["training"]}
+    for one, page in alone.items():
+        assert told[one]["batches"] == [row["batch"] for row in page["rows"]]
+        assert [told[one][name] for name in ("folders", "tags", "cached_objects")] == [page[name] for name in ("folders", "tags", "cached_objects")]
+    fields = [event["fields"] for event in events(root, "erased")]
+    assert {line["sample_id"]: (line["batches"], line["tags"]) for line in fields} == {one: (told[one]["batches"], told[one]["tags"]) for one in asked}
+
+
 def test_an_upload_is_erased_and_the_same_file_from_another_source_stays_whole(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
     """Whatever of DVC held the file was deleted, the other batch's manifest and shard, with everybody in it, and their copies on the remote too."""
     params, batch, mine = (root / "params.yaml").read_text(), batch_of(root), sha256_bytes(pictures[2])
