@@ -47,7 +47,7 @@ from vigil.taking_in import ingest_sources, named_sources
 from vigil.words import parse_columns, parse_fakes, parse_labels, source_name
 from workspace import registry
 from workspace.cycle import Cycle, write_cycle
-from workspace.errors import DataError, LeaseHeldError, WorkspaceError
+from workspace.errors import DataError, LeaseHeldError, VigilError, WorkspaceError
 from workspace.files import write_json
 from workspace.format import FORMAT
 from workspace.journal import Journal
@@ -668,6 +668,22 @@ def test_sample_media_of_another_seed_are_not_put_among_those_of_an_earlier_run(
     assert first.items() - files().items() == {(tmp_path / "m/labels.csv", first[tmp_path / "m/labels.csv"])}
     (tmp_path / "m/seed.txt").unlink()  # as an earlier Vigil left it
     assert sample("--seed", "1", "--first-person", "9", "--fake", "smoother=0").exit_code == 0 and not (tmp_path / "m/seed.txt").exists()
+
+
+def test_a_rendering_that_was_stopped_has_noted_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """People of another seed went among its clips under the same names, and the command that was to go on was refused from then on."""
+    words = ["sample", str(tmp_path / "m"), "--people", "2", "--seconds", "0.5", "--fake", "smoother=0"]
+    assert isinstance(CliRunner().invoke(app, [*words, "--fake", "nobody=1"]).exception, VigilError)
+
+    def stopped(done: int, total: int, what: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.stage.Progress", lambda name: stopped)
+        assert CliRunner().invoke(app, [*words, "--seed", "4"]).exit_code != 0
+    assert [*tmp_path.rglob("*.mp4")] and not (tmp_path / "m/labels.csv").exists()
+    assert "holds people of seed 4" in str(CliRunner().invoke(app, [*words, "--seed", "5"]).exception)
+    assert CliRunner().invoke(app, [*words, "--seed", "4"]).exit_code == 0 and len([*tmp_path.rglob("*.mp4")]) == 2
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
