@@ -82,19 +82,18 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     remember_all(root, fetch=True)  # before the training tables go that name one of them
     learned = learned_from(root, [row["sha256"] for row in asked])
     forgotten = forget(root, case_of, who)
-    _journal(root, [row for row in asked if row["sha256"] in forgotten.samples], forgotten)
+    _journal(root, [row for row in asked if row["sha256"] in forgotten], forgotten)
     commit_journal(root, f"Erased {len(asked)} files on request")
-    if forgotten.samples:
+    if forgotten:
         send_missing(root)
-    elsewhere = {row["sha256"]: _in_no_batch(root, row["sha256"]) for row in asked if row["sha256"] not in forgotten.samples}  # reads many files
+    elsewhere = {row["sha256"]: _in_no_batch(root, row["sha256"]) for row in asked if row["sha256"] not in forgotten}  # reads many files
     done = []
     with database.write() as connection:
         for row in asked:
             case_id = str(row["detail"].get("case_id") or "")
             models = joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
-            found = row["sha256"] in forgotten.samples
-            mine = {"samples": [row["sha256"]], **{name: getattr(forgotten, name).get(row["sha256"], []) for name in ("kept_in", "made_of")}}
-            training = {**forgotten.as_dict(), **mine} if found else elsewhere[row["sha256"]]
+            mine = forgotten.get(row["sha256"])
+            training = {"samples": [row["sha256"]], **mine.as_dict()} if mine else elsewhere[row["sha256"]]
             detail = {**row["detail"], "training": training, "models": models}
             detail["cannot"] = CANNOT if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
@@ -113,11 +112,12 @@ def _brought_since(connection: Connection, root: Path) -> set[str]:
     return back_in_batches(root, {row.sha256: erased_case(row.detail) for row in done if row.detail.get("everywhere") and not taken_out(row.detail)})
 
 
-def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: Forgotten) -> None:
+def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: Mapping[str, Forgotten]) -> None:
     """One line a sample and request, for everybody who has the workspace but not the service's database."""
     for row in rows:
         asked = {"sample_id": row["sha256"], "requested_at": row["requested_at"]}
-        fields = {**asked, "batches": forgotten.batches, "tags": forgotten.tags, "who": row["requested_by"], "why": row["why"]}
+        mine = forgotten[row["sha256"]]
+        fields = {**asked, "batches": mine.batches, "tags": mine.tags, "who": row["requested_by"], "why": row["why"]}
         Journal(root).append_if(
             lambda events, asked=asked, fields=fields: (  # type: ignore[misc]
                 None if any(one.kind == "erased" and asked.items() <= one.fields.items() for one in events) else ("erased", fields)

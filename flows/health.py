@@ -217,7 +217,7 @@ def _champion(patient: Patient, leading: Champion) -> Iterator[Row]:
         yield _refused("registry", problem)
     except Exception as problem:
         mended = "run `vigil doctor --fix`: aliases are rebuilt from the journal, a damaged model is pulled"
-        yield _row("champion", False, str(problem), away or mended)
+        yield _row("champion", False, str(problem), registry.OPEN_DATABASE if registry.is_closed(root, settings.registry) else away or mended)
 
 
 def _refused(check: str, problem: VigilError) -> Row:

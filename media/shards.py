@@ -52,6 +52,7 @@ CLIP_COLUMNS: list[str] = CLIP_SCHEMA.names
 MISSING: dict[pa.DataType, Any] = {TEXT: "", WHOLE: 0, NUMBER: float("nan"), BINARY: b""}
 ROWS_A_GROUP = 8192  # 80 MB of landmarks: who wants those of a few clips reads them group by group
 ZSTD_LEVEL = 3
+AGAIN = "`dvc pull` (it is fetched), or `vigil retrain --force` (what its sets draw on is made again from the raw media)"
 _KEPT = b"vigil"
 _SHARD_NAME = re.compile(r"^clips-\d{3,}\.tar$")
 
@@ -287,6 +288,8 @@ def _unpacked(path: Path, row: Any, frames: int) -> np.ndarray:
         else:
             with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
                 stored = stream.read(wanted)
+    except FileNotFoundError as problem:
+        raise _unread(row, path, "that file is not there", f"Run {AGAIN}.") from problem
     except (OSError, pa.ArrowInvalid, pa.ArrowException) as problem:
         raise _damaged(row, path, str(problem)) from problem
     if len(stored) != wanted:
@@ -327,11 +330,11 @@ def _codec() -> pa.Codec:
 
 
 def _damaged(row: Any, path: Path, why: str) -> MediaError:
-    return MediaError(
-        f"Clip {row['clip_id']} cannot be read from {path.parent.name}/{path.name}.",
-        why=f"truncated or corrupt shard: {why}",
-        next_step="Delete that folder and run `vigil retrain` (it is made again from the raw media), or fetch it with `dvc pull`.",
-    )
+    return _unread(row, path, f"truncated or corrupt shard: {why}", f"Delete that folder, then run {AGAIN}.")
+
+
+def _unread(row: Any, path: Path, why: str, next_step: str) -> MediaError:
+    return MediaError(f"Clip {row['clip_id']} cannot be read from {path.parent.name}/{path.name}.", why=why, next_step=next_step)
 
 
 def _check_clip(clip_id: str, row: Mapping[str, Any], frames: np.ndarray, landmarks: np.ndarray, known: set[str]) -> None:

@@ -38,6 +38,7 @@ class SourceCounts:
     reworded: dict[str, dict[str, int]] = field(default_factory=dict)  # by batch: files of which the source says another identity, use, ... by now
     renamed: dict[str, int] = field(default_factory=dict)  # by batch: known files that show somebody else by the words of this source
     dropped: dict[str, int] = field(default_factory=dict)  # by batch: known files that stay out with it
+    erased: int = 0  # known files that were erased on request
     unmatched_videos: list[str] = field(default_factory=list)  # source videos that new fakes name and nothing else does
     card: dict[str, Any] = field(default_factory=dict)  # of a published data set: title, terms, counts {name: {found, published}}
 
@@ -139,6 +140,8 @@ class IngestReport:
                 lines.append(f"  to take in what this source says: vigil batches drop {batch} --again, then ingest this source again before that one")
             for batch, number in sorted(counts.dropped.items()):
                 lines.append(f"  {number} of batch {batch}, which is dropped, stay out; vigil batches drop {batch} --again lets them in")
+            if counts.erased:
+                lines.append(f"  {counts.erased} were erased on request and stay out; delete them at the source")
             if counts.unmatched_videos:
                 found = f"{len(counts.unmatched_videos)}, as {counts.unmatched_videos[0]!r}"
                 lines.append(f"  fakes of a source video that no other file is or names: {found}; if that is misspelt, nothing ties them to who is in it")

@@ -22,7 +22,7 @@ from pipelines.lookalike import Recording, likeness, open_recording
 from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
 from workspace.errors import MediaError, VigilError, WorkspaceError
-from workspace.for_review import TWO_LABELS, is_disputed, is_unlabelled
+from workspace.for_review import TWO_LABELS, is_disputed, is_erased, is_unlabelled
 from workspace.journal import Journal
 from workspace.manifest import composed, read_manifest, read_media
 from workspace.pool import ordered_map
@@ -105,6 +105,7 @@ class Known:
     unlabelled: set[str] = field(default_factory=set)
     disputed: set[str] = field(default_factory=set)  # two labels in one ingest
     reviewed: set[str] = field(default_factory=set)  # a person has decided
+    erased: set[str] = field(default_factory=set)  # on request
     contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
     looks: list[Look] = field(default_factory=list)
     people: dict[str, str] = field(default_factory=dict)  # by name: the first batch with somebody called so
@@ -127,7 +128,10 @@ class Known:
                     self.people.setdefault(name, row["batch"])
                 if row["use"] == "evaluate" and not row["quarantine"]:
                     self.kept |= {composed(row["identity"]), composed(row["donor"])} - {""}
-                for group, belongs in ((self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"]))):
+                for group, belongs in (
+                    (self.unlabelled, is_unlabelled(row)), (self.disputed, is_disputed(row)), (self.reviewed, bool(row["case_id"])),
+                    (self.erased, is_erased(row)),
+                ):  # fmt: skip
                     (group.add if belongs else group.discard)(sample_id)
             if row["phash"] and not row["quarantine"]:
                 self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"]))))
@@ -171,6 +175,9 @@ class Known:
             counts.dropped[dropped] = counts.dropped.get(dropped, 0) + 1
             return
         if found.problem:
+            return
+        if sample_id in self.erased:
+            counts.erased += 1
             return
         batch, label, use = self.labels[sample_id]
         before = self.said[sample_id]

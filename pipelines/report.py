@@ -23,7 +23,7 @@ from workspace.journal import Journal
 from workspace.state import batch_states, champion, decided, open_cycle, promoted
 
 REPORT = Path("reports/report.html")
-KEPT = Path(".vigil/reports")  # the page of every cycle that closed here
+KEPT = Path(".vigil/reports")  # the page of every cycle that closed here, and the curve of how models age
 PREDICTIONS = Path("reports/predictions.parquet")
 MISSES_A_LABEL = 5
 NOT_FINISHED = "not finished"
@@ -89,7 +89,7 @@ def write_report(root: Path, cycle: Cycle) -> Path:
     if facts["decay"]:
         from pipelines.plots import decay_curve
 
-        facts["pictures"] += pictures(root, [decay_curve(root / "reports/plots", facts["decay"])])
+        facts["pictures"] += pictures(root / KEPT, [decay_curve(root / KEPT, facts["decay"])])  # reports/plots is what `evaluate` made
     if facts["outcome"] == "promoted" and facts["evaluation"]:
         facts["continual"] = table_of(record(root, facts["evaluation"], cycle.base_cycle, cycle.known_generators), cycle.cycle)
     page = render(facts)
@@ -151,7 +151,7 @@ def gather(root: Path, cycle: Cycle) -> dict[str, Any]:
         "int8": int8(card, verdict),
         "drift": report_of(cycle.cycle, root / "reports/drift/drift.json"),
         "shadow": shadow(root, evaluation),
-        "pictures": pictures(root, evaluation.get("plots", [])),
+        "pictures": pictures(root / "reports/plots", evaluation.get("plots", [])),
         "continual": table_of(rows_of(root), cycle.base_cycle),
         "continual_names": CONTINUAL,
         "decay": decay.table_of(decay.rows_of(root), events),
@@ -339,11 +339,11 @@ def hardest_misses(root: Path, evaluation: dict[str, Any]) -> list[dict[str, Any
     return [{**row, "p_champion": None if pd.isna(row["p_champion"]) else row["p_champion"]} for row in found]
 
 
-def pictures(root: Path, names: list[str]) -> list[dict[str, str]]:
-    """The cycle's PNG files as data addresses, with captions."""
+def pictures(folder: Path, names: list[str]) -> list[dict[str, str]]:
+    """PNG files as data addresses, with captions."""
     found = []
     for name in names:
-        path = root / "reports/plots" / Path(name).name
+        path = folder / Path(name).name
         if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode("ascii")
             found.append({"caption": CAPTIONS.get(path.stem, path.stem), "source": f"data:image/png;base64,{data}"})

@@ -1,5 +1,6 @@
 """`vigil gc`: what lies in a workspace beside the data and models in use, what may go and what may not, and why. Without `--delete` it only says so."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
 NEVER = "not removed here: "
+DRAWN_ON = "the sets of the last cycle draw on them, and `vigil audit`, `compare` and `search` on these; the next cycle draws anew"
 RESUMED = "no cycle is unfinished; a `vigil compare` or `vigil search` that was stopped begins its last training anew"
 
 
@@ -118,12 +120,24 @@ def _piles(root: Path, settings: Settings, events: Sequence[Event], without_tags
 
 def _batches(root: Path, events: Sequence[Event]) -> Iterator[Pile]:
     """Faces and forgeries of batches that take part in no cycle; those of a tag stay in the cache."""
+    drawn = _drawn_on(root)
     for name, batch in batch_states(events).items():
         made = tuple(root / "data" / folder / name for folder in ("faces", "forged"))
         if batch.state == "dropped":
-            yield Pile(
-                f"faces and fakes of {name}", tuple(path for path in made if path.is_dir()), "the batch is dropped; they are made again if it comes back"
-            )
+            kept = DRAWN_ON if drawn.intersection(made) else ""
+            why = "the batch is dropped; they are made again if it comes back"
+            yield Pile(f"faces and fakes of {name}", tuple(path for path in made if path.is_dir()), why, kept)
+
+
+def _drawn_on(root: Path) -> set[Path]:
+    """The folders of clips that the sets of the last cycle name; a set that cannot be read names none."""
+    import pyarrow.parquet
+
+    found: set[Path] = set()
+    for path in (root / "data" / "sets").glob("*.parquet"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found |= {root / store for store in pyarrow.parquet.read_table(path, columns=["store"])["store"].unique().to_pylist()}
+    return found
 
 
 def _models(root: Path, events: Sequence[Event]) -> Iterator[Pile]:

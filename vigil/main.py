@@ -119,7 +119,7 @@ def sample(
     from vigil.sampling import one_seed
     from vigil.words import parse_fakes
 
-    split = None if workspace is None else settings_of(root_of(workspace)).split
+    split, fakes = None if workspace is None else settings_of(root_of(workspace)).split, parse_fakes(fake)
     with one_seed(folder, seed):
         report = make_sample_media(
             folder,
@@ -127,7 +127,7 @@ def sample(
             clips_per_person=clips,
             seconds=seconds,
             seed=seed,
-            fakes=parse_fakes(fake),
+            fakes=fakes,
             first_person=first_person,
             group_of=None if split is None else cache(partial(split_of, split=split)),
             progress=Progress("sample"),

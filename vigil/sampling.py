@@ -16,17 +16,17 @@ def one_seed(folder: Path, seed: int) -> Iterator[None]:
 
     Raises DataError where the folder notes another seed. One that an earlier Vigil filled notes none, and is not noted as of this one.
     """
-    is_new = not (folder / "labels.csv").exists()
+    is_new = not any(folder.rglob("*.mp4"))
     noted = _noted(folder)
-    if noted not in ("", str(seed)):
+    if not is_new and noted not in ("", str(seed)):
         raise DataError(
             f"{folder} holds people of seed {noted}. Nothing was written.", why=f"seed {seed} draws others, whose clips have the same names",
             next_step=f"Name another folder, or add to this one with --seed {noted}.",
         )  # fmt: skip
-    yield
-    if is_new:
+    if is_new:  # before the first clip: a rendering that is stopped goes on with this seed
         with atomic_file(folder / NOTE) as handle:
             handle.write(f"{seed}\n")
+    yield
 
 
 def _noted(folder: Path) -> str:

@@ -45,28 +45,28 @@ PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
 @dataclass(slots=True)
 class Forgotten:
-    """What was done: batches rewritten, folders and tables removed (stages make them again), objects deleted from DVC's cache and its remote.
+    """What was done about one sample: batches that it was taken out of, folders and tables with something of it that were removed (stages make them again),
+    and how many objects with something of it were deleted from DVC's cache and its remote.
 
-    `tags` are those that can no longer be restored whole; `kept_in` names, by sample, the batches that have it from another source, `made_of` the samples
-    that name it as their source video, which stay.
+    `tags` are those that can no longer be restored whole without these objects; `kept_in` names the batches that have the sample from another source,
+    `made_of` the samples that name it as their source video, which stay.
     """
 
-    samples: list[str] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     cached_objects: int = 0
     remote_objects: int = 0
     tags: list[str] = field(default_factory=list)
-    kept_in: dict[str, list[str]] = field(default_factory=dict)
-    made_of: dict[str, list[str]] = field(default_factory=dict)
+    kept_in: list[str] = field(default_factory=list)
+    made_of: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
-    """Forget the samples named by sha256; a value that is not '' asks for this only where the row names that case.
+def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgotten]:
+    """Forget the samples named by sha256; a value that is not '' asks for this only where the row names that case. Returns those that a batch had.
 
     Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it. Raises WorkspaceError before it begins
     where a committed file cannot be read (what DVC keeps could not be looked through) or a batch is not here.
@@ -75,33 +75,36 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> Forgotten:
 
     refuse_damaged(root)
     refuse_absent(root)
-    report = Forgotten()
+    forgotten: dict[str, Forgotten] = {}
     _name_by_hash(root, case_of)
     for manifest in manifests(root):
-        found = _forget_in_batch(manifest.parent, case_of)
-        if found:
-            report.samples += found
-            report.batches.append(manifest.parent.name)
+        for sample_id in _forget_in_batch(manifest.parent, case_of):
+            forgotten.setdefault(sample_id, Forgotten()).batches.append(manifest.parent.name)
     for name in CACHES:  # what was on its way into a batch lies in none
         shutil.rmtree(root / name, ignore_errors=True)
-    if not report.samples:
-        return report
-    wanted = set(report.samples)
-    report.kept_in, named = _kept_in(root, wanted), _named_erased(root, wanted)
-    report.made_of = {content: sorted(set().union(*of.values())) for content, of in named.items()}
-    for made in _made_of(root, wanted, report.kept_in):
+    if not forgotten:
+        return forgotten
+    wanted, batches = set(forgotten), sorted({batch for one in forgotten.values() for batch in one.batches})
+    kept_in, named = _kept_in(root, wanted), _named_erased(root, wanted)
+    for made, of in _made_of(root, wanted, kept_in).items():
         shutil.rmtree(made) if made.is_dir() else made.unlink()
-        report.folders.append(str(made.relative_to(root)))
+        for sample_id in of:
+            forgotten[sample_id].folders.append(str(made.relative_to(root)))
     forget_conflicts(root, wanted)
     _forget_names(root, wanted)
-    _version(root, report.batches, {batch for of in named.values() for batch in of})
+    _version(root, batches, {batch for of in named.values() for batch in of})
     _fetch_earlier(root)
-    held = set(_held(root, wanted, report.kept_in))
-    report.tags = tags_needing(root, held)
+    held = _held(root, wanted, kept_in)
+    needing = tags_needing(root, set(held))
     _strike(root, held)
-    report.cached_objects, report.remote_objects = len(held), delete_objects(root, held)
-    _drop_empty(root, report.batches, who)
-    return report
+    there = delete_objects(root, held)
+    for sample_id, one in forgotten.items():
+        mine = {md5 for md5, of in held.items() if sample_id in of}
+        one.cached_objects, one.remote_objects = len(mine), len(mine & there)
+        one.tags = [tag for tag, needed in needing.items() if needed & mine]
+        one.kept_in, one.made_of = kept_in.get(sample_id, []), sorted(set().union(*named.get(sample_id, {}).values()))
+    _drop_empty(root, batches, who)
+    return forgotten
 
 
 def _strike(root: Path, held: Collection[str]) -> None:
@@ -163,9 +166,9 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
         "kept_in": keeping,
         "folders": [str(folder.relative_to(root)) for folder in _made_of(root, wanted, kept_in)],
         "cached_objects": len(held),
-        "cached_bytes": sum(path.stat().st_size for path in held.values()),
+        "cached_bytes": sum(here[md5].stat().st_size for md5 in held),
         "not_here": len(with_files(here, folders) - here.keys()),
-        "tags": tags_needing(root, set(held)),
+        "tags": [*tags_needing(root, set(held))],
         "near_duplicates": sorted(set(alike)),
         "made_of": sorted(set(made)),
     }
@@ -217,13 +220,14 @@ def _with_media(table: "pd.DataFrame", samples: set[str]) -> list[str]:
     return sorted(set(table.loc[table["shard"] != "", "sample_id"]) & samples)
 
 
-def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) -> list[Path]:
-    """The folders and tables of stages that hold something of the samples, but for what is made of a batch that keeps one of them."""
-    found = []
+def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) -> dict[Path, set[str]]:
+    """The folders and tables of stages that hold something of the samples, each with those, but for what is made of a batch that keeps one of them."""
+    found = {}
     for made in (path for pattern in MADE for path in sorted(root.glob(pattern))):
         gone = {sample_id for sample_id in samples if made.name not in kept_in.get(sample_id, ())}
-        if any(mentions(path, gone) for path in (made.rglob("*") if made.is_dir() else [made]) if path.is_file()):
-            found.append(made)
+        files = [path for path in (made.rglob("*") if made.is_dir() else [made]) if path.is_file()]
+        if of := set[str]().union(*(mentioned(path, gone) for path in files)):
+            found[made] = of
     return found
 
 
@@ -240,17 +244,17 @@ def _forget_names(root: Path, samples: Collection[str]) -> None:
         write_json(root / SEEN, {**stored, "sources": kept, "unlabelled": bare})
 
 
-def mentions(path: Path, samples: Collection[str]) -> bool:
-    """Whether a file holds media of these samples or what was made of them: a table, a tar of media or clips, or a stage's report."""
+def mentioned(path: Path, samples: Collection[str]) -> set[str]:
+    """Those of the samples, or clips, of which a file holds media or what was made of them: a table, a tar of media or clips, or a stage's report."""
     with open(path, "rb") as handle:
         head = handle.read(TAR_AT + len(TAR))
     if head[:4] == PARQUET:
-        return bool(_clips_of(path, samples))
+        return set().union(*_clips_of(path, samples).values())
     if head[TAR_AT:] == TAR:
-        return any(_is_of(name, samples) for name in _members(path))
+        return set().union(*(_shown_by(name, samples) for name in _members(path)))
     if head[:1] == b"{" and path.stat().st_size <= MOST_JSON_BYTES:
         return _reported(path, samples)
-    return False
+    return set()
 
 
 def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
@@ -265,7 +269,7 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
     for stray in sorted(folder.glob("media-*.tar")):
         if stray.name not in named:
             stray.unlink()
-    return sorted(mine["sample_id"])
+    return sorted(set(mine["sample_id"]))
 
 
 def _name_by_hash(root: Path, case_of: Mapping[str, str]) -> None:
@@ -372,19 +376,23 @@ def _fetch_earlier(root: Path) -> None:
         raise DataError(NOT_FINISHED, why=why, next_step=problem.next_step) from problem
 
 
-def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: Collection[str] = ()) -> dict[str, Path]:
-    """The objects of DVC's cache that hold something of the samples, by md5, but for those that a batch that keeps one of them needs (not one of `but`)."""
+def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: Collection[str] = ()) -> dict[str, set[str]]:
+    """The objects of DVC's cache that hold something of the samples, by md5, each with those, but for what a batch that keeps one needs (not one of `but`)."""
     objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(FOLDER)}
     held = _mentioning(objects, samples)
     if kept_in:
-        needed = {md5: path for md5, path in held.items() if md5 in _needed_for(root, kept_in, but)}
-        held = {md5: path for md5, path in held.items() if md5 not in needed} | _mentioning(needed, samples - kept_in.keys())
+        needed = {md5: objects[md5] for md5 in held.keys() & _needed_for(root, kept_in, but)}
+        held = {md5: of for md5, of in held.items() if md5 not in needed} | _mentioning(needed, samples - kept_in.keys())
     return held
 
 
-def _mentioning(objects: Mapping[str, Path], samples: Collection[str]) -> dict[str, Path]:
-    clips = set(samples).union(*(_clips_of(path, samples) for path in objects.values() if _begins(path, PARQUET)))
-    return {md5: path for md5, path in objects.items() if mentions(path, clips)}
+def _mentioning(objects: Mapping[str, Path], samples: Collection[str]) -> dict[str, set[str]]:
+    shown_in = {sample_id: {sample_id} for sample_id in samples}  # and by clip
+    for path in objects.values():
+        for clip, of in _clips_of(path, samples).items() if _begins(path, PARQUET) else ():
+            shown_in.setdefault(clip, set()).update(of)
+    found = {md5: set[str]().union(*(shown_in[name] for name in mentioned(path, shown_in))) for md5, path in objects.items()}
+    return {md5: of for md5, of in found.items() if of}
 
 
 def _needed_for(root: Path, kept_in: Mapping[str, list[str]], but: Collection[str]) -> set[str]:
@@ -419,8 +427,11 @@ def is_emptied(root: Path, batch: str) -> bool:
     return bool(erased.any() and (erased | refused).all())
 
 
-def _clips_of(path: Path, samples: Collection[str]) -> set[str]:
-    """Ids of the clips, or videos, in a table that show one of the samples, as its own, as source or as donor; the samples of rows that still name a shard."""
+def _clips_of(path: Path, samples: Collection[str]) -> dict[str, set[str]]:
+    """Ids of the clips, or videos, in a table that show some of the samples, as its own, as source or as donor, each with those.
+
+    Of a row without a clip that still names a shard it is the sample.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -428,24 +439,27 @@ def _clips_of(path: Path, samples: Collection[str]) -> set[str]:
         names = pyarrow.parquet.read_schema(path).names
         of_videos = {"unit", "cluster"} <= set(names) and "donor_clip" not in names
         if of_videos:  # what models say of each: `<sha256>`, or of what was forged from it `<sha256>+forger`
-            return {unit for unit in pyarrow.parquet.read_table(path, columns=["unit"])["unit"].to_pylist() if unit.split("+")[0] in samples}
+            units = pyarrow.parquet.read_table(path, columns=["unit"])["unit"].to_pylist()
+            return {unit: {content} for unit in units if (content := unit.split("+")[0]) in samples}
         if not {"sample_id", "shard"} <= set(names):
-            return set()
+            return {}
         columns = [name for name in ("sample_id", "shard", "clip_id", "source_clip", "donor_clip") if name in names]
         rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
     except (OSError, pyarrow.ArrowInvalid):
-        return set()
-    return {
-        row.get("clip_id") or row["sample_id"]
-        for row in rows
-        if row["shard"] and (row["sample_id"] in samples or any(_is_of(row.get(name) or "", samples) for name in ("clip_id", "source_clip", "donor_clip")))
-    }
+        return {}
+    found: dict[str, set[str]] = {}
+    for row in (row for row in rows if row["shard"]):
+        if of := set[str]().union(*(_shown_by(row.get(name) or "", samples) for name in ("sample_id", "clip_id", "source_clip", "donor_clip"))):
+            found.setdefault(row.get("clip_id") or row["sample_id"], set()).update(of)
+    return found
 
 
-def _is_of(name: str, samples: Collection[str]) -> bool:
-    """Whether a tar member or a clip id belongs to a sample or a clip: `<sha256>.mp4`, `<16 digits>-t0-c1+forger.zst`."""
+def _shown_by(name: str, samples: Collection[str]) -> set[str]:
+    """Those of the samples, or clips, that a tar member or a clip of this name is of: `<sha256>.mp4`, `<16 digits>-t0-c1+forger.zst`."""
     stem = name.split(".")[0]
-    return bool(stem) and (stem in samples or any(len(one) == 64 and stem.startswith(f"{one[:CLIP_PREFIX]}-") for one in samples))
+    if stem in samples or "-" not in stem:
+        return {stem} if stem in samples else set()
+    return {one for one in samples if len(one) == 64 and stem.startswith(f"{one[:CLIP_PREFIX]}-")}
 
 
 def _members(path: Path) -> Iterator[str]:
@@ -457,14 +471,14 @@ def _members(path: Path) -> Iterator[str]:
         return
 
 
-def _reported(path: Path, samples: Collection[str]) -> bool:
+def _reported(path: Path, samples: Collection[str]) -> set[str]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return False
+        return set()
     rows = found.get("samples") if isinstance(found, dict) else None
     rows = rows if isinstance(rows, list) else []
-    return any(isinstance(row, dict) and row.get("sample_id") in samples and row.get("use") != "never" for row in rows)
+    return {row["sample_id"] for row in rows if isinstance(row, dict) and row.get("sample_id") in samples and row.get("use") != "never"}
 
 
 def _begins(path: Path, magic: bytes) -> bool:

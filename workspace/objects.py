@@ -143,13 +143,13 @@ def needed_by(root: Path, given_up: Collection[str] = (), named: Mapping[str, se
     return needed
 
 
-def tags_needing(root: Path, md5s: set[str]) -> list[str]:
-    """The tags that cannot be restored whole without these objects, oldest first."""
+def tags_needing(root: Path, md5s: set[str]) -> dict[str, set[str]]:
+    """The tags that cannot be restored whole without these objects, oldest first, each with those of them that it needs."""
     stores = objects_in(cache_of(root))
-    found = []
+    found = {}
     for tag in git(root, "tag", "-l", "vigil/*", "--sort=creatordate").split():
-        if md5s & with_files(stores, _named_in(root, tag)):
-            found.append(tag)
+        if needed := md5s & with_files(stores, _named_in(root, tag)):
+            found[tag] = needed
     return found
 
 

@@ -38,6 +38,7 @@ ALIASES = ("champion", "challenger", "previous")
 ALIAS_SECONDS = 60.0  # that one waits for another who sets them
 DATABASE_SECONDS = 120.0  # that one waits for another who makes it
 MEND_DATABASE = "Run `vigil doctor --fix`: it sets that file aside, and models and aliases are registered anew from the journal."
+OPEN_DATABASE = "Let this user read and write that file and its folder, then run the command again."
 OUTCOME_TAG = "vigil.outcome"  # of a run that shows a cycle
 DRIVERS = {"postgresql": "postgresql+psycopg"}
 REACH_SECONDS = 10
@@ -83,6 +84,12 @@ def tracking_uri(root: Path, registry: RegistrySettings) -> str:
         return make_url(registry.tracking_uri).set(database=str(own)).render_as_string(hide_password=False)
     scheme, rest = registry.tracking_uri.split("://", 1)
     return f"{DRIVERS.get(scheme, scheme)}://{rest}"
+
+
+def is_closed(root: Path, registry: RegistrySettings) -> bool:
+    """Whether the workspace's own database is there, and this user may not read and write it, or make files beside it as SQLite does."""
+    path = own_database(root, registry)
+    return path is not None and path.is_file() and not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK))
 
 
 def damage(root: Path, settings: Settings) -> str:
@@ -137,10 +144,11 @@ def open_registry(root: Path, settings: Settings, *, writes: bool = True) -> Ite
     except Exception as problem:  # MLflow, SQLAlchemy, requests, the file system: the caller can do the same about all of them
         said = str(problem).strip().splitlines() or [type(problem).__name__]
         wrong, shown = damage(root, settings), shown_address(uri)
+        check = "Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again."
         raise RegistryUnavailable(
             "The model registry did not answer. What was decided stands in the journal (`vigil status`); nothing was lost.",
             why=wrong or f"{shown}: {said[0].replace(uri, shown)[:300]}",
-            next_step=MEND_DATABASE if wrong else "Check `registry.tracking_uri` in params.yaml and that it runs (`vigil doctor`), then run the command again.",
+            next_step=OPEN_DATABASE if is_closed(root, settings.registry) else MEND_DATABASE if wrong else check,
         ) from problem
 
 

@@ -474,26 +474,26 @@ def remote_errors(what: str, then: str) -> Iterator[None]:
         raise DataError(what, why=root_cause(problem), next_step=f"Check `remote` in params.yaml and the credentials, then {then}.") from problem
 
 
-def delete_objects(root: Path, md5s: Collection[str]) -> int:
-    """Delete objects from DVC's remote, from folders of this workspace that were its remote before, then from its cache; returns how many the remote had.
+def delete_objects(root: Path, md5s: Collection[str]) -> set[str]:
+    """Delete objects from DVC's remote, from folders of this workspace that were its remote before, then from its cache; returns those that the remote had.
 
     Raises DataError when the remote cannot be written; the cache then still knows what is left to do.
     """
     with open_dvc(root) as repo:
-        there: list[str] = []
+        there: dict[str, str] = {}
         if remote_name(repo) and md5s:
             what = "Erased data could not be deleted from the DVC remote. The erasure is not finished."
             with remote_errors(what, "run `vigil erase`; the next cycle tries again too"):
                 remote = repo.cloud.get_remote_odb(remote_name(repo))
-                there = [path for path in map(remote.oid_to_path, sorted(md5s)) if remote.fs.exists(path)]
-                for path in there:
+                there = {md5: path for md5 in sorted(md5s) if remote.fs.exists(path := remote.oid_to_path(md5))}
+                for path in there.values():
                     remote.fs.remove(path)
         for store in root.glob(".vigil/*/files/md5"):  # a clone of an earlier commit would fetch from there
             for md5 in md5s:
                 (store / md5[:2] / md5[2:]).unlink(missing_ok=True)
         for md5 in md5s:
             Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
-    return len(there)
+    return set(there)
 
 
 def strike_stages(root: Path, outputs: Collection[str]) -> None:

@@ -106,6 +106,19 @@ def test_a_damaged_shard_names_the_clip(tmp_path, where):
                 read_frame(folder.parent, row.to_dict() | {"store": folder.name}, number)
 
 
+def test_a_shard_that_is_not_there_is_called_so_and_what_helps_is_said(tmp_path):
+    """It was called truncated or corrupt, to be deleted and made again by a `vigil retrain`, which then said that nothing is new."""
+    folder = store(tmp_path, {"hurt": clip(1)})
+    row, path = read_index(folder).iloc[0], folder / "clips-000.tar"
+    path.write_bytes(path.read_bytes()[: row.offset])
+    with pytest.raises(MediaError, match=r"truncated or corrupt(.|\n)*Delete that folder.*`vigil retrain --force`"):
+        read_clip_at(folder, row)
+    path.unlink()
+    with pytest.raises(MediaError, match=r"that file is not there\n.*`vigil retrain --force`") as refused:
+        read_clip_at(folder, row)
+    assert "corrupt" not in str(refused.value) and "Delete" not in str(refused.value)
+
+
 def test_a_failed_run_leaves_the_earlier_store(tmp_path):
     store(tmp_path, {"old": clip(1)})
     with pytest.raises(RuntimeError), ShardWriter(tmp_path) as writer:

@@ -129,13 +129,14 @@ def test_the_page_shows_how_models_age(tmp_path: Path) -> None:
     page = write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8")
     assert "How models age" in page and "0.700 [0.600, 0.800]" in page and page.count("<figure>") == 1
     assert "Left out" not in page and ">held</span>" not in page
+    assert not (tmp_path / "reports/plots").exists(), "the output of a stage: `dvc pull` refused where the report had changed it"
     shutil.rmtree(tmp_path / "reports")
     assert "How models age" not in write_report(tmp_path, second_cycle("0" * 64)).read_text(encoding="utf-8")
 
 
 def test_media_that_were_dropped_are_no_age_of_a_model_and_held_ones_are_marked(tmp_path: Path) -> None:
     """A week of flipped labels, held and dropped, stood for good as a fall of the champion from 0.47 to 0.25."""
-    from pipelines.report import write_report
+    from pipelines.report import KEPT, write_report
 
     def aged(cycle: str, value: float) -> dict:
         auc = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40}
@@ -155,11 +156,11 @@ def test_media_that_were_dropped_are_no_age_of_a_model_and_held_ones_are_marked(
 
     page, lines = shown()
     assert lines == ["2026-W41.1", '2026-W42.1 <span class="chip undecided">held</span>', "2026-W43.1"] and "wrong labels would look like ageing" in page
-    drawn = (tmp_path / "reports/plots/decay.png").read_bytes()
+    drawn = (tmp_path / KEPT / "decay.png").read_bytes()
     set_batch_state(tmp_path, "b2", "dropped", who="ana", why="labels were flipped")
     page, lines = shown()
     assert lines == ["2026-W41.1", "2026-W43.1"] and "0.250" not in page and "Left out, since what came in was dropped: 2026-W42.1." in page
-    assert (tmp_path / "reports/plots/decay.png").read_bytes() != drawn, "nor in the curve"
+    assert (tmp_path / KEPT / "decay.png").read_bytes() != drawn, "nor in the curve"
     set_batch_state(tmp_path, "b2", "held", who="ana", why="another look")
     set_batch_state(tmp_path, "b2", "accepted", who="ana", why="they were right")
     page, lines = shown()

@@ -38,8 +38,10 @@ from vigil.taking_in import named_sources
 from workspace.batches import set_batch_state
 from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_file
+from workspace.forgetting import forget
 from workspace.journal import Journal
 from workspace.manifest import read_manifest, read_media
+from workspace.repository import init_repository
 from workspace.settings import Settings, SourceSettings
 from workspace.state import batch_states
 
@@ -450,6 +452,16 @@ def test_a_folder_called_erased_is_no_erasure(root: Path, settings: Settings, me
     ingest(root, settings, [source(media, layout="folder")], batch="w1")
     page = batch_page(root, "w1")
     assert (page["samples"], page["erased"]) == (5, 0)
+
+
+def test_erased_files_that_still_lie_at_their_source_are_counted_and_called_no_conflict(root: Path, settings: Settings, media: Path) -> None:
+    """Each was a `conflict:` of its `use`, which docs/layouts.md says to mend in a table that is right, and nothing said that it was erased."""
+    ingest(root, settings, [source(media)], batch="w1")
+    init_repository(root, "")
+    forget(root, {sha256_file(media / "real" / "r0.jpg"): "", sha256_file(media / "fake" / "gan" / "f0.jpg"): ""}, "ada")
+    report = ingest(root, settings, [source(media)])
+    assert report.added == 0 and report.sources["press"].erased == 2 and report.sources["press"].conflicts == []
+    assert "  2 were erased on request and stay out; delete them at the source" in report.lines()
 
 
 def test_names_of_folders_and_files_move_no_cursor_and_begin_no_line(root: Path, settings: Settings, media: Path) -> None:

@@ -33,6 +33,7 @@ from pipelines.scoring import read_set
 from pipelines.sides import split_of
 from tests.pipelines import odd_inputs as odd
 from tests.system.world import copy_workspace, events, vigil, vigil_json
+from tests.workspace.worlds import make_model
 from vigil.deciding import set_batch_state
 from vigil.demo import figures_of, run_demo
 from vigil.ending import unwritable
@@ -44,8 +45,9 @@ from vigil.people import add_user
 from vigil.scoring import expand
 from vigil.taking_in import ingest_sources, named_sources
 from vigil.words import parse_columns, parse_fakes, parse_labels, source_name
+from workspace import registry
 from workspace.cycle import Cycle, write_cycle
-from workspace.errors import DataError, LeaseHeldError, WorkspaceError
+from workspace.errors import DataError, LeaseHeldError, VigilError, WorkspaceError
 from workspace.files import write_json
 from workspace.format import FORMAT
 from workspace.journal import Journal
@@ -256,6 +258,21 @@ def test_a_workspace_that_this_user_may_not_write_in_is_told_as_that(tmp_path: P
     assert then.startswith("  Next: Let this user read, write and delete there, and run the same command again; nothing that was finished is lost.")
     (report,) = ingest_sources(root, load_settings(root / "params.yaml"), named_sources([str(tmp_path / "media")], "auto", "", "", []))
     assert len(report.batches) == 1 and report.added + report.known == 1
+
+
+def test_a_registry_whose_file_this_user_may_not_write_is_told_as_that(tmp_path: Path) -> None:
+    """`vigil score` sent people to `vigil doctor`, that to `vigil doctor --fix`, and that back to the first: nothing named the rights of the file."""
+    words, root = kept_out(), tmp_path / "before"
+    open_workspace(root, "demo")
+    fields = {"cycle": "2026-W46.1", "model_sha256": make_model(root, "2026-W46.1"), "path": "models/2026-W46.1", "previous_sha256": ""}
+    Journal(root).append("promotion", **fields, who="vigil", why="every gate passed")
+    registry.prepare(root, load_settings(root / "params.yaml"))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    root = root.rename(tmp_path / "w")  # the database is to name this place from now on
+    (root / "mlflow.db").chmod(0o400)
+    for command in (["score", "a.png"], ["doctor", "--fix"], ["doctor"]):
+        done = subprocess.run([*words, sys.executable, "-m", "vigil", *command, "-w", "w"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1 and "et this user read and write that file and its folder" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_what_goes_on_in_a_workspace_is_not_guessed_where_this_user_may_not_look(tmp_path: Path) -> None:
@@ -651,6 +668,22 @@ def test_sample_media_of_another_seed_are_not_put_among_those_of_an_earlier_run(
     assert first.items() - files().items() == {(tmp_path / "m/labels.csv", first[tmp_path / "m/labels.csv"])}
     (tmp_path / "m/seed.txt").unlink()  # as an earlier Vigil left it
     assert sample("--seed", "1", "--first-person", "9", "--fake", "smoother=0").exit_code == 0 and not (tmp_path / "m/seed.txt").exists()
+
+
+def test_a_rendering_that_was_stopped_has_noted_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """People of another seed went among its clips under the same names, and the command that was to go on was refused from then on."""
+    words = ["sample", str(tmp_path / "m"), "--people", "2", "--seconds", "0.5", "--fake", "smoother=0"]
+    assert isinstance(CliRunner().invoke(app, [*words, "--fake", "nobody=1"]).exception, VigilError)
+
+    def stopped(done: int, total: int, what: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.stage.Progress", lambda name: stopped)
+        assert CliRunner().invoke(app, [*words, "--seed", "4"]).exit_code != 0
+    assert [*tmp_path.rglob("*.mp4")] and not (tmp_path / "m/labels.csv").exists()
+    assert "holds people of seed 4" in str(CliRunner().invoke(app, [*words, "--seed", "5"]).exception)
+    assert CliRunner().invoke(app, [*words, "--seed", "4"]).exit_code == 0 and len([*tmp_path.rglob("*.mp4")]) == 2
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])

@@ -14,6 +14,7 @@ import yaml
 
 from feedback.database import Database
 from flows.taking_in import take_in
+from media.shards import read_clip, read_index
 from media.synthetic import render_take
 from tests.feedback.buckets import s3_server
 from tests.feedback.world import World
@@ -259,6 +260,23 @@ def test_faces_of_a_dropped_batch_may_go(root: Path) -> None:
     assert row["deleted"] and row["bytes"] > 0 and not (root / "data" / "faces" / batch).exists()
 
 
+def test_faces_of_a_dropped_batch_stay_while_the_last_sets_draw_on_them(root: Path) -> None:
+    """`vigil audit`, `compare` and `search`, which read the sets of the last cycle, failed after `batches drop` and `gc --delete` until a next cycle."""
+    import pandas as pd
+
+    batch, sets = batch_of(root), root / "data" / "sets"
+    sets.mkdir()
+    faces = read_index(root / "data" / "faces" / batch)
+    faces.assign(store=f"data/faces/{batch}").to_parquet(sets / "train.parquet")
+    faces[:0].assign(store="").to_parquet(sets / "unlabelled.parquet")
+    vigil("batches", "drop", batch, "--who", "ana", "--why", "not ours", "-w", root)
+    row = garbage(root, "--delete")[f"faces and fakes of {batch}"]
+    assert not row["deleted"] and "draw on them" in row["kept"]
+    assert len([read_clip(root, clip) for clip in pd.read_parquet(sets / "train.parquet").to_dict("records")]) == len(faces) > 0
+    faces[:0].assign(store="").to_parquet(sets / "train.parquet")  # as the next cycle draws
+    assert garbage(root, "--delete")[f"faces and fakes of {batch}"]["deleted"]
+
+
 # -- batches show ---------------------------------------------------------------------------------------------------------------
 def test_a_batch_shows_what_came_in_and_what_became_of_it(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
     (tmp_path / "other" / "fake").mkdir(parents=True)
@@ -366,6 +384,29 @@ def _erase_one(root: Path, pictures: list[bytes], scratch: Path, earlier: bool =
     folder.mkdir(parents=True)
     (folder / "back.jpg").write_bytes(pictures[0])
     assert "0 new, 1 known" in vigil("ingest", folder.parent, "-w", root).stdout, "it never comes in again"
+
+
+def test_each_of_several_erased_files_is_told_its_own_batches_tags_and_objects(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    """An erasure of two told of each, in print, journal and audit trail, the batches, folders and tags of both."""
+    other, content = tmp_path / "other" / "real", picture(9)
+    other.mkdir(parents=True)
+    (other / "x.jpg").write_bytes(content)
+    vigil("ingest", other.parent, "-w", root)
+    set_remote(root, "remote")  # its own, not the template's
+    dvc_add(root, [root / "data" / "raw" / events(root, "batch_added")[1]["fields"]["batch"]])
+    commit(root, "another batch", "vigil/2026-W05.1")
+    push(root)
+    words = ("--who", "ada", "--why", "two people asked", "-w", root)
+    asked = [sha256_bytes(pictures[0]), sha256_bytes(content)]
+    alone = {one: vigil_json("erase", one, "--dry-run", *words) for one in asked}
+    assert alone[asked[1]]["tags"] == ["vigil/2026-W05.1"] and alone[asked[1]]["folders"] == [] and len(alone[asked[0]]["tags"]) == 4
+    done = vigil_json("erase", *asked, *words)
+    told = {row["sha256"]: row["training"] for row in done["training"]}
+    for one, page in alone.items():
+        assert told[one]["batches"] == [row["batch"] for row in page["rows"]]
+        assert [told[one][name] for name in ("folders", "tags", "cached_objects")] == [page[name] for name in ("folders", "tags", "cached_objects")]
+    fields = [event["fields"] for event in events(root, "erased")]
+    assert {line["sample_id"]: (line["batches"], line["tags"]) for line in fields} == {one: (told[one]["batches"], told[one]["tags"]) for one in asked}
 
 
 def test_an_upload_is_erased_and_the_same_file_from_another_source_stays_whole(root: Path, pictures: list[bytes], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vigil.opening import open_workspace
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
-from workspace.forgetting import _drop_empty, _fetch_earlier, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentions, would_forget
+from workspace.forgetting import _drop_empty, _fetch_earlier, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentioned, would_forget
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, read_media, repack_shard, write_manifest, write_media
 from workspace.objects import cache_of, objects_in
@@ -65,12 +65,12 @@ def kept_whole(folder: Path, gone: str) -> None:
 
 def test_a_sample_goes_and_the_others_stay(batch: Path) -> None:
     gone = SAMPLES[2]
-    assert any(mentions(path, {gone}) for path in batch.iterdir())
+    assert any(mentioned(path, {gone}) for path in batch.iterdir())
     assert _forget_in_batch(batch, {gone: "case2"}) == [gone]
     kept_whole(batch, gone)
     row = read_manifest(batch).set_index("sample_id").loc[gone]
     assert (row["use"], row["label"], row["shard"], row["identity"], row["phash"]) == ("never", "real", "", "", "")
-    assert not any(mentions(path, {gone}) for path in batch.iterdir())
+    assert not any(mentioned(path, {gone}) for path in batch.iterdir())
     assert not any(CONTENTS[2] in path.read_bytes() for path in batch.glob("*.tar"))
     before = {path.name: path.read_bytes() for path in batch.iterdir()}
     assert _forget_in_batch(batch, {gone: "case2"}) == [gone] and {path.name: path.read_bytes() for path in batch.iterdir()} == before
@@ -94,8 +94,8 @@ def test_a_training_table_names_who_lent_a_face_to_a_fake(tmp_path: Path) -> Non
     row = {"sample_id": SAMPLES[0], "shard": "s.tar", "unit": f"{SAMPLES[0]}+swap", "cluster": "ann", "clip_id": f"{SAMPLES[0][:16]}-t0-c0+swap"}
     row |= {"source_clip": f"{SAMPLES[0][:16]}-t0-c0", "donor_clip": f"{SAMPLES[1][:16]}-t0-c0", "donor": "eve"}
     pd.DataFrame([row]).to_parquet(tmp_path / "train.parquet")
-    assert mentions(tmp_path / "train.parquet", {SAMPLES[1]}) and mentions(tmp_path / "train.parquet", {SAMPLES[0]})
-    assert not mentions(tmp_path / "train.parquet", {SAMPLES[2]})
+    assert mentioned(tmp_path / "train.parquet", {SAMPLES[1]}) and mentioned(tmp_path / "train.parquet", {SAMPLES[0]})
+    assert not mentioned(tmp_path / "train.parquet", {SAMPLES[2]})
 
 
 def test_the_same_file_from_another_source_stays_unless_every_source_is_meant(batch: Path) -> None:
@@ -180,12 +180,12 @@ def test_each_kind_of_file_that_holds_something_of_a_sample_is_told_and_no_other
         pd.DataFrame([row]).to_parquet(found[name])
     found["report"] = tmp_path / "report.json"
     write_json(found["report"], {"batch": "b", "samples": [{"sample_id": gone, "use": "train"}]})
-    assert {name for name, path in found.items() if mentions(path, {gone})} == set(found)
-    assert {name for name, path in found.items() if mentions(path, {other})} == {"manifest"}
+    assert {name for name, path in found.items() if mentioned(path, {gone})} == set(found)
+    assert {name for name, path in found.items() if mentioned(path, {other})} == {"manifest"}
     write_json(tmp_path / "done.json", {"batch": "b", "samples": [{"sample_id": gone, "use": "never"}]})
     (tmp_path / "notes.txt").write_text(gone)
     pd.DataFrame([{"p_fake": 0.5}]).to_parquet(tmp_path / "figures.parquet")
-    assert not any(mentions(path, {gone}) for path in (tmp_path / "figures.parquet", tmp_path / "done.json", tmp_path / "notes.txt", batch / shards[other]))
+    assert not any(mentioned(path, {gone}) for path in (tmp_path / "figures.parquet", tmp_path / "done.json", tmp_path / "notes.txt", batch / shards[other]))
 
 
 def test_a_row_without_media_that_may_still_be_used_is_blanked_as_one_with_media(batch: Path) -> None:
@@ -215,8 +215,8 @@ def test_what_is_made_of_a_batch_that_keeps_a_sample_stays_and_the_rest_goes(tmp
         (tmp_path / "data" / "faces" / name).mkdir(parents=True)
         write_json(tmp_path / "data" / "faces" / name / "report.json", {"samples": [{"sample_id": gone, "use": "train"}]})
     faces = tmp_path / "data" / "faces"
-    assert _made_of(tmp_path, {gone}, {gone: ["keeps"]}) == [faces / "gives"]
-    assert _made_of(tmp_path, {gone}, {}) == [faces / "gives", faces / "keeps"] and _made_of(tmp_path, {SAMPLES[1]}, {}) == []
+    assert _made_of(tmp_path, {gone}, {gone: ["keeps"]}) == {faces / "gives": {gone}}
+    assert [*_made_of(tmp_path, {gone}, {})] == [faces / "gives", faces / "keeps"] and _made_of(tmp_path, {SAMPLES[1]}, {}) == {}
 
 
 def test_names_of_the_erased_leave_what_ingest_remembers(tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_what_was_made_of_an_erased_file_is_named_and_stays(batch: Path) -> None
     write_manifest(table.reset_index(drop=True), batch)
     assert would_forget(root, gone)["made_of"] == [SAMPLES[4]] and would_forget(root, SAMPLES[4])["made_of"] == []
     found = forget(root, {gone: "", SAMPLES[5]: "", other: ""}, "ada")
-    assert found.made_of == {gone: [SAMPLES[4]]}, "what goes itself does not stay"
-    again = forget(root, {gone: ""}, "ada").made_of
-    assert would_forget(root, gone)["made_of"] == [SAMPLES[4]] and again == found.made_of, "also where a kill tore it and this ends it"
+    assert {sample_id: one.made_of for sample_id, one in found.items() if one.made_of} == {gone: [SAMPLES[4]]}, "what goes itself does not stay"
+    again = forget(root, {gone: ""}, "ada")
+    assert would_forget(root, gone)["made_of"] == [SAMPLES[4]] and again[gone].made_of == found[gone].made_of, "also where a kill tore it and this ends it"
     assert read_manifest(batch).set_index("sample_id").loc[SAMPLES[4], "shard"] != ""
 
 

@@ -578,7 +578,7 @@ def test_the_remote_of_the_settings_is_used_whatever_dvc_takes_by_itself(tmp_pat
     held = objects_in(cache_of(tmp_path))
     assert push(tmp_path) == len(held) == 2 and not (tmp_path / "backup").exists()
     assert set(objects_in(tmp_path / ".vigil" / "remote")) == set(held)
-    assert delete_objects(tmp_path, held) == 2 and not objects_in(tmp_path / ".vigil" / "remote")
+    assert len(delete_objects(tmp_path, held)) == 2 and not objects_in(tmp_path / ".vigil" / "remote")
 
 
 def one_batch(root: Path) -> Path:

@@ -123,7 +123,7 @@ def test_each_profile_composes_to_valid_settings_and_keeps_the_comments(profile,
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     settings = load_settings(tmp_path / "params.yaml")
     assert settings.profile == profile
-    assert "# Every setting of a workspace" in text and "# a scheduled cycle finds its media here" in text
+    assert "# Every setting of a workspace" in text and "values of the `full`" not in text and "# a scheduled cycle finds its media here" in text
     assert compose_params(profile) == text
 
 
