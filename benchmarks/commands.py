@@ -125,6 +125,10 @@ STANDS_FOR = {
     ("forge", 22): (21, "as assemble 16"),
     ("gate", 22): (21, "people who all lose alike prove no less than if one of them were spared: as gate 15"),
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
+    ("drift", 20): (
+        19,
+        "a side's second draw goes by an order of its own: no figure here comes from the drift test; a week that it held, or let pass, might end otherwise",
+    ),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (
         17,

@@ -82,13 +82,13 @@ def draw(clips: "pd.DataFrame", most: int, per_kind: int, seed: int) -> "pd.Data
     """All clips of at most `most` videos a side, drawn by a keyed hash: adding a video does not redraw the others.
 
     Of a label and generator at most `per_kind` a side: the holdout keeps no more of each, and traffic that is not cut alike would differ from it by
-    its mixture for ever.
+    its mixture for ever. The second cut has a key of its own: by the first one's order all that it left of a large kind would come before the others.
     """
     import pandas as pd
 
     labelled = clips["label"].isin(["real", "fake"])
     cut = pd.concat([draw_panel(clips[labelled], per_kind, str(seed)), clips[~labelled]]).sort_index()
-    return draw_panel(cut, most, str(seed), by=("new",))
+    return draw_panel(cut, most, f"{seed}:side", by=("new",))
 
 
 def videos_of_kinds(clips: "pd.DataFrame") -> "pd.Series[int]":

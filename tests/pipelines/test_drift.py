@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from model.paired import p_greater
-from pipelines.drift import FOLDER, champion_accuracy, draw, group_of, label_noise, run, videos_of_kinds, weigh
+from pipelines.drift import FOLDER, QUALITY, champion_accuracy, draw, group_of, label_noise, run, videos_of_kinds, weigh
 from pipelines.drift_report import make_report
 from pipelines.gates import GateVerdict, judge
 from tests.pipelines.gate_examples import passing, replaced
@@ -157,6 +157,24 @@ def test_both_sides_are_cut_alike_so_that_a_full_holdout_is_no_drift() -> None:
     assert cut.groupby(["new", "label"]).size().tolist() == [10] * 4 and not weighed(cut)["drifted"]
     nameless = table.assign(label="", generator="")
     assert len(draw(nameless, 1000, 10, 1)) == len(table), "nobody knows of what kind these are"
+
+
+def test_a_side_that_is_cut_twice_keeps_its_kinds_in_alike_parts() -> None:
+    """One hash order cut twice: of a large kind the first cut left the front of it, which the second preferred, and even traffic was a drift."""
+    made = ["", "swap", "blend", "morph", "reenact", "upsample"]
+    drifted = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        kind = np.repeat([*range(6), *range(6)], [120] * 6 + [2000] + [60] * 5)
+        new, fake = np.arange(len(kind)) >= 720, kind > 0
+        about = {"new": new, "label": np.where(fake, "fake", "real"), "generator": np.take(made, kind), "p_fake": np.where(fake, 0.9, 0.1)}
+        table = pd.DataFrame(about | dict(zip(QUALITY, rng.normal(size=(4, len(kind))), strict=True)))
+        table["cluster"] = table["unit"] = [f"{seed}-{number}" for number in range(len(kind))]
+        table["embedding"] = list(rng.normal(size=(len(kind), 6)) + 2 * np.eye(6)[kind])
+        drawn = draw(table, 200, 60, seed)
+        assert drawn.groupby("new").size().tolist() == [200, 200] and drawn.groupby(["new", "generator"]).size().between(20, 47).all()
+        drifted.append(weighed(drawn)["drifted"])
+    assert sum(drifted) <= 1
 
 
 def test_scores_that_move_alone_are_drift() -> None:
