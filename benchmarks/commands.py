@@ -117,6 +117,7 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("gate", 23): (22, "other words"),
     ("assemble", 16): (
         15,
         "what is made of left-out, erased or dropped files, and nameless fakes of named people: every file here names its person, and none of these is",

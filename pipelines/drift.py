@@ -51,7 +51,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     clips_of_cycle = clips[new]["unit"].nunique()
     unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])  # the champion has not trained on these, nor on anything new
     clips = clips[unseen | new] if cycle.base_model else clips.head(0)
-    came = videos_of_kinds(clips[clips["new"].astype(bool)])
+    incoming = clips[clips["new"].astype(bool)]
+    came, apart = videos_of_kinds(incoming), left_out(incoming, cycle)
     clips = draw(clips, settings.drift.max_samples, settings.budget.evaluation_clips_per_slice, cycle.seed)
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
@@ -69,7 +70,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     else:
         result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}
     result["cycle"] = cycle.cycle
-    result["gate_inputs"]["labels"] = result["labels"] = labels
+    for told in (result, result["gate_inputs"]):
+        told |= apart | {"labels": labels}
     result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     why_not = "" if cycle.base_model else f"there is no champion yet (of incoming videos there are {clips_of_cycle})"
@@ -89,6 +91,13 @@ def draw(clips: "pd.DataFrame", most: int, per_kind: int, seed: int) -> "pd.Data
     labelled = clips["label"].isin(["real", "fake"])
     cut = pd.concat([draw_panel(clips[labelled], per_kind, str(seed)), clips[~labelled]]).sort_index()
     return draw_panel(cut, most, f"{seed}:side", by=("new",))
+
+
+def left_out(incoming: "pd.DataFrame", cycle: Cycle) -> dict[str, int]:
+    """How many incoming videos are in batches that a person `vouched` for, which no test asks of, and how many others are `cases`, which the first does not."""
+    videos = incoming.drop_duplicates("unit")
+    vouched = videos["batch"].isin(cycle.vouched)
+    return {"vouched": int(vouched.sum()), "cases": int((~vouched & (videos["case_id"] != "")).sum())}
 
 
 def videos_of_kinds(clips: "pd.DataFrame") -> "pd.Series[int]":
@@ -247,10 +256,10 @@ def weigh(
         return _result("no reference", counts)
     if min(counts.values()) < least:
         return _result("too few", counts | {"least": least})
-    try:
-        tested = _test(units, new, settings.drift.permutations, cycle.seed)
-    except ValueError as problem:
-        return _result("too few", counts | {"least": least, "note": str(problem)})
+    alone = [side for side, rows in (("incoming", new), ("known", ~new)) if units["cluster"][rows].nunique() < 2]
+    if alone:
+        return _result("too few", counts | {"least": least, "note": f"the {' and the '.join(alone)} ones are all of one person; others are needed"})
+    tested = _test(units, new, settings.drift.permutations, cycle.seed)
     drifted = tested.p_value < settings.drift.alpha
     groups = _groups(units, new, settings, cycle.seed, threshold) if drifted else []
     known = {"mixture": holdout or covered_by}
