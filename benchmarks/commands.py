@@ -128,7 +128,8 @@ STANDS_FOR = {
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
     ("drift", 20): (
         19,
-        "a side's second draw goes by an order of its own: no figure here comes from the drift test; a week that it held, or let pass, might end otherwise",
+        "a side's second draw goes by an order of its own, media without a label are compared at their share of fakes: no figure here comes from the drift "
+        "test; a week that it held, or let pass, might end otherwise",
     ),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (
