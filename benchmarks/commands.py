@@ -117,6 +117,7 @@ STANDS_FOR = {
     ("gate", 17): (16, "other words"),
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
+    ("gate", 23): (22, "other words"),
     ("assemble", 16): (
         15,
         "what is made of left-out, erased or dropped files, and nameless fakes of named people: every file here names its person, and none of these is",
@@ -125,6 +126,11 @@ STANDS_FOR = {
     ("forge", 22): (21, "as assemble 16"),
     ("gate", 22): (21, "people who all lose alike prove no less than if one of them were spared: as gate 15"),
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
+    ("drift", 20): (
+        19,
+        "a side's second draw goes by an order of its own, media without a label are compared at their share of fakes: no figure here comes from the drift "
+        "test; a week that it held, or let pass, might end otherwise",
+    ),
     ("drift", 19): (18, "label noise asks of fakes that name no generator too: every one here names its own"),
     ("drift", 18): (
         17,

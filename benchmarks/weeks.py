@@ -70,7 +70,8 @@ class Week:
         champion, challenger = self._card(CHAMPION, "champion"), self._card(CHALLENGER, "challenger")
         evaluation = {"gate_inputs": gate_inputs(table, champion, challenger, self.settings, self.cycle) | self.measured}
         drift = weigh(self.incoming, self.covered_by, self.settings, self.cycle)
-        drift["gate_inputs"]["labels"] = label_noise(self.incoming, self.thresholds["champion"], self.cycle)
+        labels = label_noise(self.incoming, self.thresholds["champion"], self.cycle)
+        drift["gate_inputs"] |= {"labels": labels, "vouched": 0, "cases": 0}
         for change in self.reports:
             change(evaluation, drift)
         return {

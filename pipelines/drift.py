@@ -51,7 +51,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     clips_of_cycle = clips[new]["unit"].nunique()
     unseen = clips["split"].isin(["validation", "holdout", UNLABELLED])  # the champion has not trained on these, nor on anything new
     clips = clips[unseen | new] if cycle.base_model else clips.head(0)
-    came = videos_of_kinds(clips[clips["new"].astype(bool)])
+    incoming = clips[clips["new"].astype(bool)]
+    came, apart = videos_of_kinds(incoming), left_out(incoming, cycle)
     clips = draw(clips, settings.drift.max_samples, settings.budget.evaluation_clips_per_slice, cycle.seed)
     units = (
         combine(score_rows(root, base, clips, threads=settings.serve.threads, tell=Progress("drift")), base)
@@ -69,7 +70,8 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     else:
         result, labels = _result("no reference", {"n_ref": 0, "n_new": int(clips_of_cycle)}), {"status": "no champion"}
     result["cycle"] = cycle.cycle
-    result["gate_inputs"]["labels"] = result["labels"] = labels
+    for told in (result, result["gate_inputs"]):
+        told |= apart | {"labels": labels}
     result["unlabelled"] = {"n_new": int((units["new"].astype(bool) & (units["label"] == "")).sum())}
     sides = [units[units["new"].astype(bool) == new][[*QUALITY, "p_fake"]].astype(float) for new in (False, True)]
     why_not = "" if cycle.base_model else f"there is no champion yet (of incoming videos there are {clips_of_cycle})"
@@ -82,13 +84,20 @@ def draw(clips: "pd.DataFrame", most: int, per_kind: int, seed: int) -> "pd.Data
     """All clips of at most `most` videos a side, drawn by a keyed hash: adding a video does not redraw the others.
 
     Of a label and generator at most `per_kind` a side: the holdout keeps no more of each, and traffic that is not cut alike would differ from it by
-    its mixture for ever.
+    its mixture for ever. The second cut has a key of its own: by the first one's order all that it left of a large kind would come before the others.
     """
     import pandas as pd
 
     labelled = clips["label"].isin(["real", "fake"])
     cut = pd.concat([draw_panel(clips[labelled], per_kind, str(seed)), clips[~labelled]]).sort_index()
-    return draw_panel(cut, most, str(seed), by=("new",))
+    return draw_panel(cut, most, f"{seed}:side", by=("new",))
+
+
+def left_out(incoming: "pd.DataFrame", cycle: Cycle) -> dict[str, int]:
+    """How many incoming videos are in batches that a person `vouched` for, which no test asks of, and how many others are `cases`, which the first does not."""
+    videos = incoming.drop_duplicates("unit")
+    vouched = videos["batch"].isin(cycle.vouched)
+    return {"vouched": int(vouched.sum()), "cases": int((~vouched & (videos["case_id"] != "")).sum())}
 
 
 def videos_of_kinds(clips: "pd.DataFrame") -> "pd.Series[int]":
@@ -247,10 +256,10 @@ def weigh(
         return _result("no reference", counts)
     if min(counts.values()) < least:
         return _result("too few", counts | {"least": least})
-    try:
-        tested = _test(units, new, settings.drift.permutations, cycle.seed)
-    except ValueError as problem:
-        return _result("too few", counts | {"least": least, "note": str(problem)})
+    alone = [side for side, rows in (("incoming", new), ("known", ~new)) if units["cluster"][rows].nunique() < 2]
+    if alone:
+        return _result("too few", counts | {"least": least, "note": f"the {' and the '.join(alone)} ones are all of one person; others are needed"})
+    tested = _test(units, new, settings.drift.permutations, cycle.seed)
     drifted = tested.p_value < settings.drift.alpha
     groups = _groups(units, new, settings, cycle.seed, threshold) if drifted else []
     known = {"mixture": holdout or covered_by}
@@ -278,12 +287,29 @@ def _test(units: "pd.DataFrame", new: np.ndarray, permutations: int, seed: int) 
     return mmd_test(features, new, clusters, permutations=permutations, seed=seed)
 
 
+def _turns(units: "pd.DataFrame", new: np.ndarray, nameless: np.ndarray, seed: int) -> np.ndarray:
+    """When each video's turn is, by chance [N]: of the known ones whose turn is before 1 as many are fake as of the incoming ones without a label.
+
+    What the model calls fake is mostly fake where half are, and half false alarms where few are. Both shares are estimated from its probabilities, each
+    person counted once as in the test: what is wrong with these is so on both sides. All videos of a person and label have one turn.
+    """
+    from model.estimate import at_share, share_of_fakes
+
+    p_fake, person = units["p_fake"].to_numpy(dtype=np.float64), units["cluster"].factorize()[0]
+    known, came = (share_of_fakes(p_fake[side], 1 / np.bincount(person[side])[person[side]]) for side in (~new, new & nameless))
+    more = came / (1 - came) * (1 - known) / known
+    fake = np.where(units["label"] == "", at_share(p_fake, known), units["label"] == "fake")
+    turns: np.ndarray = np.random.default_rng(seed).random(len(units))[person] * max(more, 1.0) / (fake * more + 1 - fake)
+    return turns
+
+
 def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: int, threshold: float) -> list[dict[str, Any]]:
     """What drifted: each group of the incoming against the same group before. One that was never there, or hardly, has drifted; a small one has not.
 
     Fakes of kinds too small to count are one group, `of` which it names.
 
-    Unlabelled videos are compared with all known ones that the model calls the same: how many of them are fake nobody knows.
+    Unlabelled videos are compared with known ones that the model calls the same, taken so that of both as many are fake (`_turns`). Nobody knows how many
+    are, so it is an estimate; LEAST_GROUP of the known ones, the first by turn, are looked at in any case.
     """
     kinds, found = group_of(units, threshold), []
     nameless = kinds.str.startswith(UNLABELLED).to_numpy()
@@ -293,9 +319,13 @@ def _groups(units: "pd.DataFrame", new: np.ndarray, settings: Settings, seed: in
     pooled = SMALL_KINDS if len(small) > 1 else "".join(small)
     named = kinds.where(~kinds.isin(small), pooled).to_numpy(dtype=str)
     members = {group: named == group for group in sorted(set(named[new]))}
+    turns = _turns(units, new, nameless, seed)
     for group in members:
         if group.startswith(UNLABELLED):
-            members[group] |= ~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy()
+            called = np.flatnonzero(~new & (_called(units, threshold) == group.rpartition(" ")[2]).to_numpy())
+            first = called[np.argsort(turns[called], kind="stable")]
+            members[group] &= new
+            members[group][first[: max(LEAST_GROUP, int((turns[called] < 1).sum()))]] = True
     sizes = {group: (int((mine & ~new).sum()), int((mine & new).sum())) for group, mine in members.items()}
     tests = sum(min(size) >= LEAST_GROUP for size in sizes.values())  # they share the level
     for group, mine in members.items():

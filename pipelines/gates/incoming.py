@@ -9,6 +9,7 @@ from workspace.settings import DriftSettings
 
 NOTHING_KNOWN = "No known media, since the champion was imported or what it had learned was dropped"
 BATCHES_NAMED = 4  # of a week whose labels are contradicted
+LEFT_OUT = {"vouched": "of batches that a person accepted", "cases": "decided cases"}
 FEW_CONTRADICTED = 0.1  # of a handful of videos one in ten may be contradicted, however sure the champion was before: they may just be hard ones
 
 
@@ -26,21 +27,29 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
     if known == 0 and inputs.flag("cycle.unknown"):
         yield GateResult(gate, GateVerdict.PASS, f"{NOTHING_KNOWN}: there are no labels that it could be weighed on.", n=0, smallest_n=least)
     elif new < least and not (comparable and seen.count("df") >= 1):
-        yield _too_few_labels(gate, new, least)
+        yield _too_few_labels(gate, inputs, new, least)
     elif not comparable:
         reason = f"Undecided: {known} known videos to compare with; {least - known} more are needed ({least})."
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=known, smallest_n=least)
     else:
-        yield _contradicted(gate, seen, known, new, limits)
+        yield _contradicted(gate, inputs, known, new, limits)
 
 
-def _too_few_labels(gate: str, new: int, least: int) -> GateResult:
-    reason = f"{new} incoming videos with labels that the champion can judge: too few to look at ({least})."
+def _too_few_labels(gate: str, inputs: Inputs, new: int, least: int) -> GateResult:
+    reason = f"{new} incoming videos with labels that the champion can judge: too few to look at ({least}).{_left_out(inputs, 'vouched')}"
     return GateResult(gate, GateVerdict.PASS, reason, n=new, smallest_n=least)
 
 
-def _contradicted(gate: str, seen: Inputs, known: int, new: int, limits: Limits) -> GateResult:
+def _left_out(inputs: Inputs, *kinds: str) -> str:
+    """How many incoming videos are of these kinds of LEFT_OUT, as a sentence to follow another; '' where none is."""
+    counts = {kind: inputs.count(f"drift.{kind}") for kind in kinds}
+    named = ", ".join(f"{count} {LEFT_OUT[kind]}" for kind, count in counts.items() if count)
+    return f" Left out: {named}." if named else ""
+
+
+def _contradicted(gate: str, inputs: Inputs, known: int, new: int, limits: Limits) -> GateResult:
     """Whether the champion contradicts the labels that came in more often than the known ones, where there are enough to compare."""
+    seen = inputs.node("drift.labels")
     rise, least = Difference.read(seen), limits.here.min_slice
     bound, production = limits.bound("max_label_noise")
     facts = (rise.value, bound, production, new, least, "at most")
@@ -56,7 +65,7 @@ def _contradicted(gate: str, seen: Inputs, known: int, new: int, limits: Limits)
         usual = max(FEW_CONTRADICTED, max(rate_before, expected) + bound)
         p_value = max(p_value, _chance_of(rate, usual, min(new, rise.df + 1)))
         if p_value >= alpha:
-            return _too_few_labels(gate, new, least)
+            return _too_few_labels(gate, inputs, new, least)
     failed, batches = p_value < alpha, _contradicted_by_batch(seen)
     reason = (
         f"The champion contradicts {rate:.1%} of the labels that came in, where its own doubt says {expected:.1%}, "
@@ -86,6 +95,7 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     """What comes in looks like what the holdout covers, or the updated holdout now covers it."""
     seen, judged = inputs.node("drift"), inputs.items("cycle.judged")
     status, known, new = seen.text("status"), seen.count("n_ref"), seen.count("n_new")
+    left_out = _left_out(inputs, *LEFT_OUT)
     if status == "no reference":
         yield _without_reference(gate, inputs, new)
         return
@@ -97,12 +107,13 @@ def drift(gate: str, inputs: Inputs, limits: Limits) -> Results:
     least, fewer = seen.count("least"), min(known, new)
     if new < least <= known:
         # Some reviewed cases a week must be able to train: so few cannot move the traffic, and every other gate still looks at what they taught.
-        yield GateResult(gate, GateVerdict.PASS, f"Only {new} videos came in: too few to move the traffic (a test needs {least}).", n=new, smallest_n=least)
+        reason = f"Only {new} incoming videos to test: too few to move the traffic (a test needs {least}).{left_out}"
+        yield GateResult(gate, GateVerdict.PASS, reason, n=new, smallest_n=least)
     elif fewer < least:
-        reason = f"Undecided: {known} known and {new} incoming videos; {least - fewer} more are needed ({least} on each side)."
+        reason = f"Undecided: {known} known and {new} incoming videos; {least - fewer} more are needed ({least} on each side).{left_out}"
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=fewer, smallest_n=least)
     elif status == "too few":
-        reason = f"Undecided: {known} known and {new} incoming videos, but {seen.text('note')}."
+        reason = f"Undecided: of {new} incoming and {known} known videos {seen.text('note')}."
         yield GateResult(gate, GateVerdict.UNDECIDED, reason, n=fewer, smallest_n=least)
     elif status != "tested":
         raise Missing(f"drift.status {status!r} is not known")

@@ -42,6 +42,7 @@ MOST_BYTES = 2_900_000  # no whole number of megabytes: a file between two of th
 def drift_of(p_value: float) -> GateResult:
     """What the gate itself says of a drift test with this p-value at a level of 0.01."""
     tested = {"status": "tested", "n_ref": 300, "n_new": 300, "least": 20, "p_value": p_value, "alpha": 0.01, "drifted": p_value < 0.01, "covered": False}
+    tested |= {"vouched": 0, "cases": 0}
     usual = GateSettings.model_validate({})
     (found,) = incoming.drift("drift", Inputs({"drift": tested, "cycle": {"judged": ["b"], "base_sha256": "x"}}), Limits(usual, usual))
     return found

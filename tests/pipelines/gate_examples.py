@@ -66,7 +66,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
         ]
         inputs["anchor"] = {"sha256": ANCHOR, "cycle": "2026-W38.1", "generators": {"count": len(long), "rows": long}}
         inputs["robustness"]["curve"] = {"difference": 0.02, "se": 0.02, "df": 28}
-    seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80}
+    seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80, "vouched": 0, "cases": 0}
     if drift == "tested":
         seen |= {"p_value": 0.4, "alpha": 0.01, "drifted": False, "covered": True, "least": 20}
     seen["labels"] = (

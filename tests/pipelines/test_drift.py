@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from model.paired import p_greater
-from pipelines.drift import FOLDER, champion_accuracy, draw, group_of, label_noise, run, videos_of_kinds, weigh
+from pipelines.drift import FOLDER, QUALITY, champion_accuracy, draw, group_of, label_noise, run, videos_of_kinds, weigh
 from pipelines.drift_report import make_report
 from pipelines.gates import GateVerdict, judge
 from tests.pipelines.gate_examples import passing, replaced
@@ -122,6 +122,37 @@ def test_a_stream_of_only_real_media_without_a_label_is_no_reason_to_hold() -> N
     assert found["n_new"] == 30 and not found["hold"] and all(not group["drifted"] for group in found["groups"])
 
 
+def calibrated(share: float, known: int = 600, incoming: int = 400, moved: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """Known videos, half of them fake, beside others without a label, each of another person; p_fake is exactly calibrated, at an AUC of 0.95."""
+    rng, apart = np.random.default_rng(seed), 2.33
+    new = np.arange(known + incoming) >= known
+    fake = rng.random(len(new)) < np.where(new, share, 0.5)
+    score = rng.normal(np.where(fake, apart / 2, -apart / 2))
+    about = {"new": new, "label": np.where(new, "", np.where(fake, "fake", "real")), "generator": np.where(fake & ~new, "swap", "")}
+    table = pd.DataFrame(about | {"p_fake": 1 / (1 + np.exp(-apart * score))} | dict(zip(QUALITY, rng.normal(size=(4, len(new))), strict=True)))
+    looks = rng.normal(size=(len(new), 7)) + moved * new[:, None]
+    return table.assign(cluster=[f"p{number}" for number in range(len(new))], embedding=list(np.column_stack([score, looks])))
+
+
+@pytest.mark.parametrize(("share", "moved", "held"), [(0.05, 0.0, False), (0.95, 0.0, False), (0.05, 0.5, True), (0.5, 0.5, True)])
+def test_a_change_in_the_share_of_fakes_alone_holds_nothing_and_other_looks_do(share: float, moved: float, held: bool) -> None:
+    """At a recall of 0.53 half of the fakes are called real: where hardly any came in, these lacked beside the known ones, and every such week was held."""
+    for seed in range(4):
+        found = weigh(calibrated(share, moved=moved, seed=seed), {}, SETTINGS, SECOND, threshold=0.925)
+        assert (found["drifted"], found["hold"]) == (True, held), found["groups"]
+
+
+def test_of_few_known_videos_some_are_left_to_compare_with_and_all_where_no_share_can_be_told() -> None:
+    def groups(table: pd.DataFrame) -> dict[str, tuple[int, bool]]:
+        return {group["group"]: (group["n_ref"], group["drifted"]) for group in weigh(table, {}, SETTINGS, SECOND, threshold=0.5)["groups"]}
+
+    few = calibrated(0.03, known=60, incoming=600)
+    n_ref, drifted = groups(few)["unlabelled, called fake"]
+    assert 5 <= n_ref < 20 and not drifted
+    blind = calibrated(0.5, moved=1.0).assign(p_fake=0.5)
+    assert groups(blind) == {"unlabelled, called fake": (600, True)}, "as many are taken for fake as before, and nobody is left out"
+
+
 def test_labels_take_no_part_in_the_test() -> None:
     table = units(shift=1.0)
     flipped = table.assign(label=np.where(table["label"] == "real", "fake", "real"))
@@ -157,6 +188,24 @@ def test_both_sides_are_cut_alike_so_that_a_full_holdout_is_no_drift() -> None:
     assert cut.groupby(["new", "label"]).size().tolist() == [10] * 4 and not weighed(cut)["drifted"]
     nameless = table.assign(label="", generator="")
     assert len(draw(nameless, 1000, 10, 1)) == len(table), "nobody knows of what kind these are"
+
+
+def test_a_side_that_is_cut_twice_keeps_its_kinds_in_alike_parts() -> None:
+    """One hash order cut twice: of a large kind the first cut left the front of it, which the second preferred, and even traffic was a drift."""
+    made = ["", "swap", "blend", "morph", "reenact", "upsample"]
+    drifted = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        kind = np.repeat([*range(6), *range(6)], [120] * 6 + [2000] + [60] * 5)
+        new, fake = np.arange(len(kind)) >= 720, kind > 0
+        about = {"new": new, "label": np.where(fake, "fake", "real"), "generator": np.take(made, kind), "p_fake": np.where(fake, 0.9, 0.1)}
+        table = pd.DataFrame(about | dict(zip(QUALITY, rng.normal(size=(4, len(kind))), strict=True)))
+        table["cluster"] = table["unit"] = [f"{seed}-{number}" for number in range(len(kind))]
+        table["embedding"] = list(rng.normal(size=(len(kind), 6)) + 2 * np.eye(6)[kind])
+        drawn = draw(table, 200, 60, seed)
+        assert drawn.groupby("new").size().tolist() == [200, 200] and drawn.groupby(["new", "generator"]).size().between(20, 47).all()
+        drifted.append(weighed(drawn)["drifted"])
+    assert sum(drifted) <= 1
 
 
 def test_scores_that_move_alone_are_drift() -> None:

@@ -345,7 +345,7 @@ def test_a_week_too_small_to_move_the_traffic_is_no_reason_to_hold_but_a_small_r
     from workspace.settings import GateSettings
 
     def verdict_of(n_ref: int, n_new: int) -> GateVerdict:
-        seen = {"status": "too few", "n_ref": n_ref, "n_new": n_new, "least": 20}
+        seen = {"status": "too few", "n_ref": n_ref, "n_new": n_new, "least": 20, "vouched": 0, "cases": 0}
         inputs = Inputs({"drift": seen, "cycle": {"judged": ["b1"], "base_sha256": "0" * 64}, "evaluation": {}, "validate": [], "sets": {}})
         return next(iter(drift("drift", inputs, Limits(GateSettings(), GateSettings())))).verdict
 

@@ -431,16 +431,28 @@ def test_int8_is_served_only_where_it_agrees_with_fp32(story: Any, tmp_path: Pat
     assert len(engine.score_clips([np.zeros((3, *2 * (engine.card.faces.size_px,), 3), np.uint8)])) == 1
 
 
+def said_of_the_data(root: Path, cycle: Cycle) -> dict[str, str]:
+    """What each gate says, and the page under its heading on drift."""
+    page = write_report(root, cycle).read_text(encoding="utf-8").split("<h2>Drift</h2>")[1].split("<h2>")[0]
+    return {row["gate"]: row["reason"] for row in gate.run(root, SETTINGS, cycle)["results"]} | {"page": page}
+
+
 def test_what_a_person_accepted_is_not_asked_whether_it_looks_right_and_a_case_is_no_sample_of_the_traffic(story: Any, tmp_path: Path) -> None:
+    """Gates and page spoke of 0 videos that came in, and did not say that forty had and why they were not asked of."""
     root, _, second, _, after = story
     shutil.copytree(root, tmp_path / "w", ignore=shutil.ignore_patterns("pretrain", "hardened"))
-    accepted = drift.run(tmp_path / "w", SETTINGS, replace(second, vouched=second.judged))
+    vouched = replace(second, vouched=second.judged)
+    accepted = drift.run(tmp_path / "w", SETTINGS, vouched)
     assert accepted["n_new"] == 0 == accepted["labels"]["n_new"] and not accepted["hold"] and after["drift"]["labels"]["n_new"] > 0
+    reasons = said_of_the_data(tmp_path / "w", vouched)
+    assert all("Left out: 40 of batches that a person accepted." in reasons[name] for name in ("drift", "label noise", "page")), reasons
     for side in ("train", "validation", "holdout"):
         path = tmp_path / "w/data/sets" / f"{side}.parquet"
         table = pd.read_parquet(path)
         table.assign(case_id=table["case_id"].where(~table["new"].astype(bool), "case-1")).to_parquet(path)
     decided = drift.run(tmp_path / "w", SETTINGS, second)
+    reasons = said_of_the_data(tmp_path / "w", second)
+    assert "Left out: 40 decided cases." in reasons["drift"] and "Left out" not in reasons["label noise"] and "Left out: 40 decided cases" in reasons["page"]
     assert decided["n_new"] == 0 and decided["labels"]["n_new"] == after["drift"]["labels"]["n_new"] and decided["labels"]["corrections"] == 0
     for side in ("train", "validation", "holdout"):
         path = tmp_path / "w/data/sets" / f"{side}.parquet"

@@ -10,6 +10,7 @@ import pytest
 
 from flows.probe import SHADOW
 from pipelines.comparison import describe
+from pipelines.drift import weigh
 from pipelines.gate import REFUSED, write_verdict
 from pipelines.gates import judge
 from pipelines.report import CLAIMS, KEPT, PREDICTIONS, figure, hardest_misses, headlines, interval, next_step, shadow, weighed, write_report
@@ -17,6 +18,7 @@ from tests.feedback.browser import browser
 from tests.pipelines.gate_examples import CHAMPION, SETTINGS, passing, replaced
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_comparison import card, table, videos
+from tests.pipelines.test_drift import units
 from vigil.reading import report_of
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, write_cycle
@@ -323,6 +325,20 @@ def test_a_week_without_labels_shows_drift_and_the_estimated_accuracy(tmp_path: 
     assert "of the 60 incoming videos, of which 40 were looked at" in page
     assert "They differ." in page and "right on 70.0%" in page and "vigil serve asks them" in page
     assert "They differ." not in write_report(tmp_path, replace(cycle, cycle="2026-W49.1")).read_text(encoding="utf-8"), "another cycle's"
+
+
+@pytest.mark.parametrize(("side", "said"), [(True, "the incoming ones are all of one person"), (False, "the known ones are all of one person")])
+def test_where_people_are_too_few_for_a_test_page_and_gate_say_so(tmp_path: Path, side: bool, said: str) -> None:
+    """Of 30 videos of one person beside 400 the page said that they were too few, and the gate spoke of blocks."""
+    seen = units()
+    found = weigh(seen.assign(cluster=seen["cluster"].where(seen["new"] != side, "one")), {}, demo_settings(), CYCLE)
+    write_json(tmp_path / "reports/drift/drift.json", {**found, "cycle": CYCLE.cycle})
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert f"Not tested: of 30 incoming and 40 known videos {said}; others are needed." in page and "Too few videos" not in page
+    seen_by_gate = passing()["drift"]["gate_inputs"] | found["gate_inputs"]
+    verdict = judge(**replaced(passing(), ("drift", "gate_inputs"), seen_by_gate), settings=SETTINGS)
+    (reason,) = [row.reason for row in verdict.results if row.gate == "drift"]
+    assert reason == f"Undecided: of 30 incoming and 40 known videos {said}; others are needed."
 
 
 def test_what_failed_before_anything_was_trained_stands_with_its_gate(tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ def test_a_share_holds_up_to_its_limit_and_not_beyond(name: str, limits: dict[st
         assert report["success"] is expected
 
 
+@pytest.mark.parametrize(("number", "most"), [(10, 0.7), (20, 0.7), (20, 0.85), (25, 0.84), (50, 0.42)])
+def test_as_many_duplicates_as_the_settings_allow_are_allowed(number: int, most: float) -> None:
+    """Exactly seventy percent of ten were refused at a limit of 0.7: 1 - 0.7 is 0.30000000000000004."""
+    table, samples = batch(number)
+    table.loc[table.index[: round(most * number)], "duplicate_of"] = "f" * 64
+    report = verdict(table, samples, max_duplicates=most)
+    assert "not seen before" not in failed(report)
+    assert next(one["limit"] for one in report["expectations"] if one["name"] == "not seen before") == round(1 - most, 2)
+
+
 def test_why_files_gave_no_clip_stands_beside_the_check() -> None:
     """Clips of half a second were held with 'a face is found (observed 0.0)', though one was found in every frame of them."""
     table, samples = batch()
