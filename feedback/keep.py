@@ -74,7 +74,11 @@ class MediaStore:
                 private_folder(root / folder)
         self._clients: dict[bool, Any] = {}
         self._coming: set[Path] = set()
-        self._before = set(self._of_services())  # where this is a service: of one that was killed, for there is one at a time
+        self._before: set[Path] = set()  # of services before this one
+
+    def begin_service(self) -> None:
+        """Know what services alone make, and lies here already, for leftovers of one that was killed, whatever their age: there is one at a time."""
+        self._before = set(self._of_services())
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless, and heals one on this disk that was damaged since."""

@@ -52,6 +52,7 @@ class Service:
         self.root, self.settings, self.secret, self.workers = root, settings, secret, workers
         self.database = Database(root, settings)
         self.media = MediaStore(root, settings)
+        self.media.begin_service()
         self.accounts = Accounts(self.database, secret, settings.feedback)
         self.cases = Cases(self.database, settings.feedback, secret.key("cases"))
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
