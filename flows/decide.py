@@ -82,8 +82,15 @@ def unlabelled_reason(root: Path, cycle: Cycle) -> str:
     said = f"nothing to learn from: no label in {', '.join(cycle.unlabelled)}; the last good state stays, and people are asked (`vigil serve`)"
     path = root / "reports" / "drift" / "drift.json"
     seen = read_json(path) if cycle.base_model and path.exists() else {}
-    if seen.get("p_value") is None:
-        return f"{said}; drift was not measured: {seen.get('status', 'there is no champion')}"
+    if not seen:
+        return f"{said}; drift was not measured: there is no champion"
+    if seen["p_value"] is None:
+        few = (
+            f"{seen['n_new']} incoming and {seen['n_ref']} known videos can be compared, a test needs {seen['least']} of each"
+            if "least" in seen
+            else seen["status"]
+        )
+        return f"{said}; drift was not measured: {seen.get('note', few)}"
     return f"{said}; {'drift' if seen['hold'] else 'no drift to hold for'} (p {seen['p_value']:.2g})"
 
 

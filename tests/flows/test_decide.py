@@ -6,9 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from flows.decide import decide_outcome, too_few
+from pipelines.drift import weigh
 from pipelines.gates import judge
 from pipelines.report import write_report
 from tests.pipelines.gate_examples import passing, replaced
@@ -109,6 +111,22 @@ def test_what_another_gate_holds_too_or_has_no_label_waits_for_a_person(tmp_path
     for name, (results, kinds) in cases.items():
         found = drifted(tmp_path / name, results, kinds)
         assert found.outcome == "held" and not found.defer, name
+
+
+def test_where_nothing_has_a_label_and_drift_was_not_measured_it_is_said_why(tmp_path: Path) -> None:
+    """Sixty videos of one person were "too few", as if more of theirs would help."""
+    cycle = replace(CYCLE, unlabelled=("b",), base_model="a" * 64, base_cycle="2026-W45.1")
+    people = [f"p{number % 9}" for number in range(120)]
+
+    def reason(name: str, incoming: int, person: str) -> str:
+        rows = [{"new": number < incoming, "cluster": person if number < incoming else people[number]} for number in range(120)]
+        units = pd.DataFrame(rows).assign(label="", generator="", batch="b")
+        write_json(tmp_path / name / "reports" / "drift" / "drift.json", weigh(units, {}, SETTINGS, cycle))
+        return decide_outcome(tmp_path / name, SETTINGS, Journal(tmp_path / name), cycle, None, None).reason
+
+    assert reason("alone", 60, "ann").endswith("drift was not measured: the incoming ones are all of one person; others are needed")
+    least = SETTINGS.drift.min_samples
+    assert reason("few", 5, "ann").endswith(f"drift was not measured: 5 incoming and 115 known videos can be compared, a test needs {least} of each")
 
 
 def test_another_gate_still_holds(tmp_path: Path) -> None:
