@@ -106,6 +106,7 @@ STANDS_FOR = {
     ("evaluate", 33): (32, "fakes that name no generator are new until there are enough: every one here names its own"),
     ("evaluate", 34): (33, "few people of a slice are judged by themselves too, pose is told whichever way: every slice here has more of a class, or none"),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
+    ("evaluate", 35): (34, "the chance in the gate's ECE is drawn otherwise: no script tells it, and what gates.py plants it refuses as before"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
     ("assemble", 12): (11, "a nameless fake counts with the person of its source video: no table here names people of its reals alone"),

@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike
 
 from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits, video_logit
 from model.card import OperatingPoint
-from model.metrics import as_fake, brier, class_weights, expected_calibration_error, log_loss, threshold_metrics
+from model.metrics import as_fake, brier, calibration_bins, class_weights, expected_calibration_error, log_loss, threshold_metrics
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
 FARTHEST, USUAL_OFFSET = 8.0, 1.0  # of the offset from midway between the levels: bound, and standard deviation of the prior (docs/evaluation.md)
+CHANCES = 100  # draws of what chance adds to a calibration error
+CERTAIN = 1e-6  # how far from 0 and 1 a probability's logit is taken
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -49,6 +51,39 @@ class Calibration:
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping for JSON."""
         return asdict(self)
+
+
+def error_beyond_chance(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> float | None:
+    """`expected_calibration_error` without what chance adds to it, at least 0. None without both classes.
+
+    On 94 videos of each class and an AUC of 0.95 exactly right probabilities show 0.056 by chance alone; a bound on the plain figure would refuse two perfect
+    models of three (Broecker 2012, Kumar et al. 2019). What chance adds is reckoned by the parametric bootstrap: `fit_platt` on these videos says what each
+    p_fake would have to be, the truth is drawn from that CHANCES times, in the mixture of classes that is there, and the mean of what the scores then show
+    is set against how far they are from it. (Drawn from the scores themselves, those of a model that is too unsure would claim noise that is not there.)
+    Same rows, same value.
+    """
+    found = expected_calibration_error(labels, p_fake, bins)
+    if found is None:
+        return None
+    fake, values = as_fake(labels), np.asarray(p_fake, dtype=np.float64)
+    order = np.argsort(values, kind="stable")  # the value must not depend on the order of the rows
+    fake, values = fake[order], values[order]
+    logits, share = 2 * np.arctanh(2 * np.clip(values, CERTAIN, 1 - CERTAIN) - 1), fake.mean()
+    temperature, offset = fit_platt(fake, lambda temperature: logits / temperature)
+    right = 0.5 * (1 + np.tanh(0.5 * (logits / temperature + offset)))
+    odds = right * share / (right * share + (1 - right) * (1 - share))  # p_fake is the chance where half are fakes
+    truth = np.random.default_rng(0).random((CHANCES, values.size)) < odds
+    truth = truth[truth.any(axis=1) & ~truth.all(axis=1)]  # of few rows a draw may lack a class
+    firsts = np.unique(calibration_bins(values, bins), return_index=True)[1]
+
+    def apart(weight: np.ndarray, true: np.ndarray) -> float:
+        """The mean error of the draws [draws, rows], each with weights that sum to 1."""
+        return float(np.mean(np.abs(np.add.reduceat(weight * (values - true), firsts, axis=1)).sum(axis=1)))
+
+    n_fake = truth.sum(axis=1, keepdims=True)
+    shown = apart(np.where(truth, 0.5 / n_fake, 0.5 / (values.size - n_fake)), truth) if len(truth) else 0.0
+    each = (odds / share + (1 - odds) / (1 - share))[None]  # of both classes alike
+    return max(0.0, found - max(0.0, shown - apart(each / each.sum(), right[None])))
 
 
 def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual_offset: float = USUAL_OFFSET, middle: float = 0.0) -> tuple[float, float]:

@@ -6,7 +6,6 @@ needs both classes and sees one, or sees no rows at all, is None: a made-up numb
 and ECE count both classes alike: p_fake is the chance where half are fakes (model/calibration.py), and is not wrong for a set of another mixture.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,7 +22,6 @@ Roc = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 OfRates = Callable[[float | None, float | None], float | None]  # of recall and the false-positive rate
 PREVALENCES = (0.001, 0.01, 0.10, 0.50)
 MIN_DEFINED = 0.8  # an interval needs this part of its resamples to be defined
-CHANCES = 100  # draws of what chance adds to a calibration error
 TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log-loss
 
 
@@ -214,33 +212,12 @@ def expected_calibration_error(labels: ArrayLike, p_fake: ArrayLike, bins: int =
     return None if not table else float(sum(row["weight"] * abs(row["p_fake"] - row["fakes"]) for row in table) / sum(row["weight"] for row in table))
 
 
-def error_beyond_chance(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> float | None:
-    """`expected_calibration_error` without what chance adds to it: sqrt(max(0, ECE^2 - E0^2)). None without both classes.
-
-    E0^2 is the mean square that the same scores show where the truth is drawn from them, so that each is exactly right. On 94 videos of each class and
-    an AUC of 0.95 that is 0.056 by itself; a bound on the plain figure would refuse two perfect models of three (Broecker 2012, Kumar et al. 2019).
-    The truth is drawn in the mixture of classes that is there. Same rows, same value.
-    """
-    found = expected_calibration_error(labels, p_fake, bins)
-    if found is None:
-        return None
-    fake, values = _pair(labels, p_fake)
-    share, rng = fake.mean(), np.random.default_rng(0)
-    odds = values * share / (values * share + (1 - values) * (1 - share))  # p_fake is the chance where half are fakes
-    order = np.argsort(values, kind="stable")  # the value must not depend on the order of the rows
-    values, odds = values[order], odds[order]
-    drawn = [expected_calibration_error(truth, values, bins) for truth in rng.random((CHANCES, values.size)) < odds]
-    by_chance = [error**2 for error in drawn if error is not None]  # of few rows a draw may lack a class
-    return math.sqrt(max(0.0, found**2 - (sum(by_chance) / len(by_chance) if by_chance else 0.0)))
-
-
 def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[dict[str, float]]:
     """Rows of a reliability diagram: n, weight, mean p_fake and part of fakes of each bin, classes alike; none without both classes."""
     fake, values = _pair(labels, p_fake)
     if not fake.any() or fake.all():
         return []
-    first = np.searchsorted(np.sort(values), values, side="left")  # rank of the first of its tie group
-    place = first * min(bins, fake.size) // fake.size
+    place = calibration_bins(values, bins)
     chosen = [place == b for b in np.unique(place)]
     weight = class_weights(fake) * fake.size
     shares = [(rows, weight[rows] / weight[rows].sum()) for rows in chosen]
@@ -248,6 +225,12 @@ def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[di
         {"n": int(rows.sum()), "weight": float(weight[rows].sum()), "p_fake": float(values[rows] @ share), "fakes": float(fake[rows] @ share)}
         for rows, share in shares
     ]
+
+
+def calibration_bins(values: NDArray[np.float64], bins: int = 15) -> NDArray[np.int_]:
+    """The bin of each row, of `bins` of so many rows each; equal values share one."""
+    first = np.searchsorted(np.sort(values), values, side="left")  # rank of the first of its tie group
+    return first * min(bins, values.size) // values.size
 
 
 def balanced_accuracy_of(recall: float | None, fpr: float | None) -> float | None:

@@ -94,13 +94,14 @@ def gate_inputs(table: "pd.DataFrame", champion: "ModelCard | None", challenger:
 
 def _accuracy(rows: "pd.DataFrame", threshold: float) -> dict[str, Any]:
     """What the floors are held against; precision and F1 as they are where half are fakes, since a week of many reals and few fakes says nothing of a model."""
-    from model.metrics import error_beyond_chance, f1_of, precision_at_prevalence, summarise
+    from model.calibration import error_beyond_chance
+    from model.metrics import f1_of, precision_at_prevalence, summarise
 
     labels = rows["label"].to_numpy(dtype=str)
     found = summarise(labels, rows["p_challenger"], threshold) if len(rows) else {}
     kept = {name: found.get(name) for name in ("balanced_accuracy", "recall", "auc", "fpr")}
     kept["ece_beyond_chance"] = error_beyond_chance(labels, rows["p_challenger"]) if len(rows) else None
-    precision = precision_at_prevalence(kept["recall"], kept["fpr"], 0.5)
+    precision = 0.0 if kept["recall"] == kept["fpr"] == 0 else precision_at_prevalence(kept["recall"], kept["fpr"], 0.5)  # 0 where nothing is called fake
     return class_counts(rows) | kept | {"precision": precision, "f1": f1_of(precision, kept["recall"])}
 
 

@@ -11,6 +11,7 @@ from flows.decide import too_few
 from model.card import ModelCard
 from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged, unmet
 from pipelines.gates import GateVerdict, judge
+from pipelines.gates.absolute import accuracy
 from pipelines.gates.lost import worst_slice
 from pipelines.gates.result import Inputs, Limits
 from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices, units_of
@@ -91,10 +92,13 @@ def test_a_log_loss_that_fell_is_no_rise_in_a_week_of_many_fakes(fakes: int) -> 
     assert inputs(rows)["comparison"]["log_loss"]["difference"] == pytest.approx(-0.077, abs=0.003)
 
 
-def test_a_model_that_finds_nothing_has_no_precision_to_pass_with() -> None:
+def test_a_model_that_finds_nothing_fails_with_each_of_its_figures() -> None:
+    """Its precision was missing, and with it all other figures of the gate."""
     rows = table(videos(20, "real", challenger=0.2, champion=0.2), videos(20, "fake", generator="swap", challenger=0.2, champion=0.2))
     seen = gate_inputs(rows, None, card("b"), SETTINGS, CYCLE)["accuracy"]
-    assert seen["precision"] is None and seen["f1"] == 0.0 and seen["recall"] == 0.0
+    assert seen["precision"] == seen["f1"] == seen["recall"] == 0.0
+    rows = list(accuracy("accuracy", Inputs({"evaluation": {"accuracy": seen, "judged_on": "collected"}}), Limits(SETTINGS.gates, SETTINGS.gates)))
+    assert [str(row.verdict) for row in rows[:6]] == ["fail"] * 5 + ["pass"] and len(rows) == 7
 
 
 def test_a_first_model_is_judged_on_everything_and_compared_with_nothing() -> None:
