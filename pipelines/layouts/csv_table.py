@@ -4,7 +4,8 @@ import csv
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from media.names import MEDIA_SUFFIXES
@@ -108,7 +109,7 @@ def listing_of(
         if "\0" in row["path"]:
             mistakes.append(f"{word} {number}: a null byte in its path")
             continue
-        name = _as_on_disk(table.parent, _seen_from(here, PurePosixPath(row["path"].replace("\\", "/")))) if row["path"] else ""
+        name = _spelled(here, table.parent, row["path"]) if row["path"] else ""
         if not name:
             mistakes.append(f"{word} {number}: no path")
         elif name in seen:
@@ -126,6 +127,7 @@ def listing_of(
         outside = "path leads outside the source" if Path(name).is_absolute() or ".." in Path(name).parts else ""
         person = file.parent.name if "/" in name else ""
         listing.files.append(Found(path=file, name=name, label=label, use=use, folder=person, problem=outside or problem_of(file, table.parent), **known))
+    listing.files = [replace(found, source_video=_file_meant(here, table.parent, found.source_video, seen)) for found in listing.files]
     if mistakes:
         more = f"\n        and {len(mistakes) - MOST_NAMED} more" if len(mistakes) > MOST_NAMED else ""
         raise DataError(
@@ -134,6 +136,19 @@ def listing_of(
             next_step=f"Mend the table{', or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml)' * unnamed}.",
         )
     return listing
+
+
+def _file_meant(here: str, folder: Path, video: str, names: Collection[str]) -> str:
+    """A source video as the table's own file of that path is called (`names`), however the table spells either; any other name as it is."""
+    if not video or video in names or "\0" in video:
+        return video
+    name = _spelled(here, folder, video)
+    return name if name in names else video
+
+
+def _spelled(here: str, folder: Path, path: str) -> str:
+    """A path of the table as its file is called: seen from the table's folder where it lies below, with forward slashes and the accents of the disk."""
+    return _as_on_disk(folder, _seen_from(here, PurePosixPath(path.replace("\\", "/"))))
 
 
 def _as_on_disk(folder: Path, name: str) -> str:
