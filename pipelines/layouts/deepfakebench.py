@@ -113,6 +113,8 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
             for label, splits in sets.items():
                 for split, content in splits.items():
                     use = USES[split]
+                    if {"label", "frames"} <= content.keys():  # of a test video, which rearrange.py writes over the validation part of DFDC, too
+                        content = {video: about for video, about in content.items() if video not in ("label", "frames")}
                     levels = {"": content} if all("frames" in video for video in content.values()) else content
                     for compression, videos in levels.items():
                         for video, about in videos.items():
@@ -126,7 +128,9 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
 
 def _known(table: Path, label: str, video: str, place: list[str], label_map: dict[str, Any]) -> dict[str, str]:
     """The columns that a label, a video's name and the folders of its frames give."""
-    said = label_map.get(label) or ("real" if "real" in label.lower() else "fake" if "fake" in label.lower() or label in GENERATORS else "")
+    words = label.lower()
+    last = "real" if words.rfind("real") > words.rfind("fake") else "fake" if "fake" in words or label in GENERATORS else ""  # a set is called whichisreal
+    said = label_map.get(label) or last
     if not said:
         raise DataError(
             f"Cannot use {table}. Nothing was read from it.", why=f"the label {label!r} says neither real nor fake",

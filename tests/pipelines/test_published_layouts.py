@@ -370,6 +370,33 @@ def test_a_person_has_one_name_in_a_set_of_its_own_and_wherever_it_was_arranged(
     assert people_of(read(deeper)) == {f"{DEEPER}/071_M138/000.png": ("youtube-071", "deeperforensics-M138", "youtube-071")}
 
 
+def arranged(folder: Path, name: str, labels: dict[str, Any]) -> dict[str, str]:
+    """The label of each frame of one JSON file's `labels`, of which all frames are there."""
+    for splits in labels.values():
+        put(folder, *(frame for videos in splits.values() for video in videos.values() if isinstance(video, dict) for frame in video["frames"]))
+    write_json(folder / "dataset_json" / f"{name}.json", {name: labels})
+    return {found.name: found.label for found in read(folder).files if not found.problem}
+
+
+def test_the_last_word_of_a_label_says_what_its_frames_are(tmp_path: Path) -> None:
+    """All fakes of DF40's WhichIsReal came in as real, by the name of their set, and judged so."""
+    fake, real = "DF40/whichisreal/fake/000.png", "DF40/whichisreal/real/001.png"
+    labels = {
+        "whichisreal_Fake": {"test": {"fake_000": {"label": "whichisreal_Fake", "frames": [fake]}}},
+        "whichisreal_Real": {"test": {"real_001": {"label": "whichisreal_Real", "frames": [real]}}},
+    }
+    assert arranged(tmp_path, "whichisreal", labels) == {fake: "fake", real: "real"}
+
+
+def test_dfdc_comes_in_as_the_script_of_deepfakebench_writes_it(tmp_path: Path) -> None:
+    """The script writes each test video into `val` in place of all others, then adds the training videos; the file was refused, and all sets beside it."""
+    tested, trained = "DFDC/test/frames/tt/000.png", "DFDC/train/dfdc_train_part_0/frames/aaa/000.png"
+    videos = {frame: {"label": "DFDC_Real", "frames": [frame]} for frame in (tested, trained)}
+    splits = {"train": {"aaa": videos[trained]}, "test": {"tt": videos[tested]}, "val": {**videos[tested], "aaa": videos[trained]}}
+    assert arranged(tmp_path, "DFDC", {"DFDC_Real": splits}) == {tested: "real", trained: "real"}
+    assert {found.name: found.use for found in read(tmp_path).files} == {tested: "evaluate", trained: ""}
+
+
 def test_attributes_of_photos_become_words_of_the_manifest(ingested: tuple[Path, Path, dict[str, Any]]) -> None:
     root, _, reports = ingested
     table = read_manifest(root / "data" / "raw" / reports["celeba"]["batch"])
