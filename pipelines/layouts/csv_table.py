@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from media.names import MEDIA_SUFFIXES
-from pipelines.layouts.found import TABLE_NAME, Found, is_hidden, problem_of, walk
+from pipelines.layouts.found import TABLE_NAME, Found, problem_of
 from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
@@ -28,8 +27,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
     """One Found a row; other columns are ignored. Raises DataError for a table whose words cannot be understood.
 
     Labels are real, fake or empty, or go through the source's `label_map`. Numbers without a map are refused: nobody can
-    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column. Of a folder, photos and
-    videos that its table does not name are counted.
+    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column.
     """
     table = path / TABLE_NAME if path.is_dir() else path
     if path.is_dir() and not os.path.lexists(table):
@@ -68,12 +66,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"more than one column is called {twice[0]}: capitals, and blanks around it, make no difference",
             next_step="Keep one of them.",
         )
-    listing = listing_of(source, table, rows, columns, numbers=lines, word="line", mistakes=shifted)
-    if path.is_dir():
-        named = {found.name for found in listing.files}
-        media = (one for one in walk(path) if one.suffix.lower() in MEDIA_SUFFIXES and not is_hidden(one, path))
-        listing.unlisted = sum(one.relative_to(path).as_posix() not in named for one in media)
-    return listing
+    return listing_of(source, table, rows, columns, numbers=lines, word="line", mistakes=shifted)
 
 
 def columns_of(source: SourceSettings) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipelines.layouts import celebdf, faceforensics
 from pipelines.layouts.card import Card
 from pipelines.layouts.found import Found, problem_of
-from pipelines.layouts.listing import Listing, each_file
+from pipelines.layouts.listing import BESIDE, Listing, each_file
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -27,7 +27,6 @@ METHODS = frozenset(
     )
 )  # fmt: skip
 CELEBDF = {"cdf", "cdfv2"}
-BESIDE = {"landmarks", "landmark", "masks", "mask"}
 CARD = Card(
     title="DF40 (Yan et al. 2024)",
     terms="CC BY-NC 4.0; the sets that it is made of keep their own terms",

@@ -142,6 +142,33 @@ def test_the_report_for_people_names_the_card_and_a_second_ingest_adds_nothing(i
     assert said.count(" 0 new, ") == len(TREES) and "new batch" not in said
 
 
+ELSEWHERE = {
+    "celebdf": ("Extra/a.mp4", "b.mp4"), "dfdc": ("test_videos/q.mp4",), "wilddeepfake": ("other/a.png",), "openforensics": ("Images/Extra/a.jpg",),
+    "deepfakebench": ("rgb/UADFV/fake/frames/0000_fake/055.png",), "celeba": ("q.jpg",), "df40": ("DF40/unheard_of/real/clip1/0.png",),
+    "faceforensics": ("Celeb-real/id0_0000.mp4", "real/mine.mp4", "fake/simswap/mine.mp4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_media_beside_a_published_set_are_counted(name: str, tmp_path: Path) -> None:
+    """One's own real/ and fake/, and a second data set, were passed over without a word where the folder holds a data set that is recognised."""
+    folder = tmp_path / "both"
+    TREES[name](folder)
+    assert read(folder).unlisted == 0
+    put(folder, *ELSEWHERE[name], "masks/071.png", ".hidden/a.mp4")
+    (folder / "notes.txt").touch()
+    assert read(folder).unlisted == len(ELSEWHERE[name])
+
+
+def test_media_beside_a_published_set_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    TREES["faceforensics"](folder)
+    put(folder, *ELSEWHERE["faceforensics"])
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    said = vigil("ingest", folder, "-w", tmp_path / "w").stdout
+    assert "  3 photos and videos are at no place of FaceForensics++ (Roessler et al. 2019) with DeepFakeDetection; passed over" in said
+
+
 def test_every_published_layout_has_a_tree_and_a_card() -> None:
     assert set(TREES) == {name for name, module in LAYOUTS.items() if hasattr(module, "CARD")} == set(EXPECTED)
 
