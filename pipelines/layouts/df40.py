@@ -26,6 +26,7 @@ METHODS = frozenset(
         "simswap", "sit", "stargan", "starganv2", "styleclip", "stylegan2", "stylegan3", "styleganxl", "tpsm", "uniface", "vqgan", "wav2lip", "whichfaceisreal",
     )
 )  # fmt: skip
+CALLED = {"heygen_new": "heygen"}  # folders of the download: the method as the JSON files call it
 CELEBDF = {"cdf", "cdfv2"}
 CARD = Card(
     title="DF40 (Yan et al. 2024)",
@@ -65,13 +66,13 @@ def _tops(folder: Path) -> list[Path]:
 
 
 def _methods(top: Path) -> list[str]:
-    return sorted(child.name for child in top.iterdir() if child.is_dir() and child.name.lower() in METHODS) if top.is_dir() else []
+    return sorted(child.name for child in top.iterdir() if child.is_dir() and child.name.lower() in METHODS | CALLED.keys()) if top.is_dir() else []
 
 
 def _found(path: Path, name: str, parts: tuple[str, ...], folder: Path, use: str) -> Found:
     if len(parts) < 3:
         return Found(path=path, name=name, problem=problem_of(path, folder) or "not at a place of DF40")
-    method, places, video = parts[0], {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
+    method, places, video = CALLED.get(parts[0], parts[0]), {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
     fake = "real" not in places
     group = f"df40-{method}-{'-'.join(parts[1:-1])}"
     made = {"generator": method, "method": method} if fake else {}

@@ -327,6 +327,13 @@ def test_df40_may_lie_in_a_folder_of_its_name(tmp_path: Path) -> None:
     }
 
 
+def test_df40_calls_heygen_as_its_json_files_do(tmp_path: Path) -> None:
+    """The download has it in heygen_new/, which was passed over: one of the nine methods that bring reals of their own never came in."""
+    put(tmp_path, "DF40/heygen_new/fake/clip7/000.png", "DF40/heygen_new/real/clip7/000.png")
+    listing = read(tmp_path)
+    assert [(found.label, found.generator) for found in listing.files] == [("fake", "heygen"), ("real", "")] and listing.unlisted == 0
+
+
 @pytest.mark.parametrize("top", ["original_sequences", "manipulated_sequences"])
 def test_faceforensics_with_one_of_its_folders_reports_no_file_that_is_not_there(top: str, tmp_path: Path) -> None:
     TREES["faceforensics"](tmp_path)
