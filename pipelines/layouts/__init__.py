@@ -1,6 +1,7 @@
 """One small reader a layout of media on disk. To add one: a module with `recognises`, `read` and a CARD, and a line in LAYOUTS."""
 
-from collections.abc import Set
+import os
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,17 +55,22 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
     if listing.card:
         listing.published = listing.card.compare(listing.files)  # whatever part of it is used for testing
     if path.is_dir() and (listing.card or listing.is_table):
-        listing.unlisted = _unlisted(path, {found.path for found in listing.files}, BESIDE if listing.card else set())
+        listing.unlisted = _unlisted(path, listing.files, BESIDE if listing.card else set())
     if source.split == "own" and name not in TABLES:
         listing.files = [replace(found, use="" if found.use == "evaluate" else found.use) for found in listing.files]
     listing.files = _told_apart(sorted(map(readable, listing.files), key=lambda found: (found.name, str(found.path))))
     return listing
 
 
-def _unlisted(folder: Path, named: Set[Path], beside: Set[str]) -> int:
-    """How many photos and videos below the folder are not `named`; hidden ones, and those in folders called as one of `beside`, do not count."""
+def _unlisted(folder: Path, files: Sequence[Found], beside: Set[str]) -> int:
+    """How many photos and videos below the folder are none of `files`, whatever links lead to these. Hidden ones, and those in folders called as one of
+    `beside`, do not count.
+    """
+    named = {found.path for found in files}
     media = (one for one in walk(folder) if one.suffix.lower() in MEDIA_SUFFIXES and not is_hidden(one, folder))
-    return sum(one not in named and not beside & set(one.relative_to(folder).parts) for one in media)
+    others = [one for one in media if one not in named and not beside & set(one.relative_to(folder).parts)]
+    reached = {os.path.realpath(path) for path in named} if others else set()
+    return sum(os.path.realpath(one) not in reached for one in others)
 
 
 def _told_apart(files: list[Found]) -> list[Found]:
