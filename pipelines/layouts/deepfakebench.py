@@ -35,6 +35,8 @@ GENERATORS = {
 }
 MADE = df40.METHODS | {"roop"}  # of FaceForensics++ and Celeb-DF
 DEEPER = re.compile(r"^(?P<target>\d{3})_(?P<source>[MW]\d+)$")  # DeeperForensics: an actor's face on a video of FaceForensics++
+DEEPER_ACTOR = re.compile(r"^(?P<actor>[MW]\d+)_")  # and the actor's own videos
+DFDCP = re.compile(r"^(?:(?P<source>\d+)_)?(?P<target>\d+)_(?P<scene>[A-Z])_\d+$")  # clips of an actor's scene; first the actor whose face a fake has
 CARD = Card(
     title="DeepfakeBench's arranged data (Yan et al. 2023)",
     terms="CC BY-NC 4.0; copyright of each set stays with its provider, whose terms hold",
@@ -157,6 +159,11 @@ def _people(label: str, made: str, video: str, fake: bool, places: set[str]) -> 
     if label.startswith("DF_") and (swapped := DEEPER.match(video)):
         target = f"youtube-{swapped['target']}"
         return {"identity": target, "donor": f"deeperforensics-{swapped['source']}", "source_video": target}
+    if label.startswith("DF_") and (own := DEEPER_ACTOR.match(video)):
+        return {"identity": f"deeperforensics-{own['actor']}", "source_video": f"deeperforensics-{video}"}
+    if label.startswith("DFDCP_") and (actors := DFDCP.match(video)):
+        target, donor = f"dfdcp-{actors['target']}", f"dfdcp-{actors['source']}" if fake and actors["source"] else ""
+        return {"identity": target, "donor": donor, "source_video": f"{target}_{actors['scene']}"}
     if label == "DFDC_Real":
         return {"identity": f"dfdc-{video}", "source_video": f"dfdc-{video}"}
     return {}

@@ -4,8 +4,9 @@
     DF40/<method>/[ff|cdf/][frames/]<video>/<frame>.png            to test on
     DF40/<method>/{real,fake}/...                                  methods that bring reals of their own
 
-A frame is a sample of its own, an image; frames of one video share `source_video`. Most fakes are made of FaceForensics++ and Celeb-DF and
-keep their names, so people are called as in these sets. Their real frames are DeepfakeBench's, a download of their own.
+A frame is a sample of its own, an image; frames of one video share `source_video`, and a picture right in real/ or fake/ is of none. Most
+fakes are made of FaceForensics++ and Celeb-DF and keep their names, so people are called as in these sets. Their real frames are
+DeepfakeBench's, a download of their own.
 """
 
 from collections.abc import Collection
@@ -72,9 +73,10 @@ def _methods(top: Path) -> list[str]:
 def _found(path: Path, name: str, parts: tuple[str, ...], folder: Path, use: str) -> Found:
     if len(parts) < 3:
         return Found(path=path, name=name, problem=problem_of(path, folder) or "not at a place of DF40")
-    method, places, video = CALLED.get(parts[0], parts[0]), {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
+    method, places, video = CALLED.get(parts[0].lower(), parts[0]), {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
     fake = "real" not in places
-    group = f"df40-{method}-{'-'.join(parts[1:-1])}"
+    alone = (Path(parts[-1]).stem,) if parts[-2].lower() in ("real", "fake") else ()  # a picture that lies in no folder of its video
+    group = "-".join(("df40", method, *parts[1:-1], *alone))
     made = {"generator": method, "method": method} if fake else {}
     return Found(
         path=path, name=name, label="fake" if fake else "real", use=use, problem=problem_of(path, folder), folder="/".join(parts[:-1]),

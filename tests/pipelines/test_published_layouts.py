@@ -412,6 +412,31 @@ def arranged(folder: Path, name: str, labels: dict[str, Any]) -> dict[str, str]:
     return {found.name: found.label for found in read(folder).files if not found.problem}
 
 
+ACTORS = {
+    ("DFDCP_Real", "1260311_C_000", "DFDCP/original_videos/frames"): ("dfdcp-1260311", "", "dfdcp-1260311_C"),
+    ("DFDCP_FakeB", "1255229_1260311_C_001", "DFDCP/method_B/frames"): ("dfdcp-1260311", "dfdcp-1255229", "dfdcp-1260311_C"),
+    ("DF_real", "M138_BlendShape_camera_down", "DeeperForensics-1.0/source_videos/M138/frames"): (
+        "deeperforensics-M138", "", "deeperforensics-M138_BlendShape_camera_down",
+    ),
+    ("DF_fake", "071_M138", DEEPER): ("youtube-071", "deeperforensics-M138", "youtube-071"),
+}  # fmt: skip
+
+
+def test_actors_have_one_name_in_their_own_videos_and_in_fakes(tmp_path: Path) -> None:
+    """Each video of DFDCP, and each of the actors in DeeperForensics, stood for a person of its own: one actor stood on all sides."""
+    labels = {label: {"train": {video: {"frames": [f"{place}/{video}/000.png"]}}} for label, video, place in ACTORS}
+    assert set(arranged(tmp_path, "actors", labels).values()) == {"real", "fake"}
+    assert people_of(read(tmp_path)) == {f"{place}/{video}/000.png": people for (_, video, place), people in ACTORS.items()}
+
+
+def test_pictures_that_df40_lays_into_one_folder_are_a_person_each(tmp_path: Path) -> None:
+    """All pictures of a method without folders of their own were one person, and of one video."""
+    put(tmp_path, *(f"DF40/MidJourney/{label}/00{number}.png" for label in ("fake", "real") for number in range(2)))
+    found = people_of(read(tmp_path))
+    assert found["DF40/MidJourney/fake/001.png"] == ("df40-MidJourney-fake-001", "", "df40-MidJourney-fake-001")
+    assert len({identity for identity, _, _ in found.values()}) == 4
+
+
 def test_the_last_word_of_a_label_says_what_its_frames_are(tmp_path: Path) -> None:
     """All fakes of DF40's WhichIsReal came in as real, by the name of their set, and judged so."""
     fake, real = "DF40/whichisreal/fake/000.png", "DF40/whichisreal/real/001.png"
