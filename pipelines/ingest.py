@@ -183,7 +183,7 @@ def _ingest_source(
         raise DataError(
             f"Source {source.name} says itself who is in its files, and whose face its fakes have.",
             why=f"identity rule `{source.identity.rule}` would call its people otherwise than its donors: one person, two names, two sides of the split",
-            next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains and never judges.",
+            next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains, and judges only in the set's own test part.",
         )
     counts = SourceCounts(found=len(listing.files), hidden=listing.hidden, unlisted=listing.unlisted)
     if listing.card:

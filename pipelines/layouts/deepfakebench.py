@@ -41,7 +41,8 @@ CARD = Card(
     title="DeepfakeBench's arranged data (Yan et al. 2023)",
     terms="CC BY-NC 4.0; copyright of each set stays with its provider, whose terms hold",
     where="README of SCLBD/DeepfakeBench; it states counts of the videos of each set, none of the frames",
-    note="Frames come in as images. Where a set names nobody (DFDC, UADFV), a video stands for a person.",
+    note="Frames come in as images. Where a set names nobody (DFDC, UADFV), a video stands for a person. "
+    "The actors of DeeperForensics are all in its test part: with `--split own` some of them train.",
 )
 
 
