@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +17,7 @@ from workspace.settings import SourceSettings
 OPTIONAL = ("use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "case_id", "attributes")
 USES = ("train", "evaluate", "never")
 MOST_NAMED = 5
+HALF = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # JSON can write it, and nothing can store it; what is left out stands for bytes that are no UTF-8
 
 
 def recognises(path: Path) -> bool:
@@ -101,6 +103,9 @@ def listing_of(
         row = {name: row.get(their, "") for name, their in theirs.items()}
         if "\0" in row["path"]:
             mistakes.append(f"{word} {number}: a null byte in its path")
+            continue
+        if half := next((theirs[name] for name, said in row.items() if HALF.search(said)), ""):
+            mistakes.append(f"{word} {number}: half a character in its {half}, as of an emoji that was cut in two")
             continue
         name = _spelled(here, table.parent, row["path"]) if row["path"] else ""
         if not name:

@@ -755,6 +755,18 @@ def test_media_of_a_folder_that_its_table_does_not_name_are_counted(root: Path, 
     assert ingest(root, settings, [source(media / "labels.csv")]).sources["press"].unlisted == 0, "a table on its own may lie beside much else"
 
 
+def test_half_a_character_in_one_table_stops_no_other_source(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    """An emoji that a program had cut in two, in one JSON table, ended the ingest of all sources as a mistake in Vigil."""
+    table = tmp_path / "cut.json"
+    table.write_text(
+        '[{"path": "a.mp4", "label": "real", "identity": "ana", "note": "\\ud83d"}, {"path": "b.mp4", "label": "real", "identity": "ana \\ud83d"}]'
+    )
+    sources, problems = [source(table, "cut"), source(media, "good")], dict[str, str]()
+    assert pending(root, settings, sources, problems) > 0 and "entry 2: half a character in its identity" in problems["cut"]
+    report = ingest(root, settings, sources)
+    assert report.problems.keys() == {"cut"} and report.sources["good"].added > 0
+
+
 def test_a_file_that_a_table_names_by_way_of_a_linked_folder_is_no_other(tmp_path: Path) -> None:
     """The file came in, and was told to be passed over at the place to which the link leads."""
     photo(tmp_path / "store/a.jpg", 1)

@@ -569,6 +569,8 @@ def test_a_list_of_attributes_is_those_words_and_columns_that_nobody_reads_are_f
         ("t.json", '[{"path": "a", "label": "real", "attributes": {"Male": 1}}]', "'attributes' of entry 1 is no single word"),
         ("t.json", '[{"file": "a"}]', "no column path"),
         ("t.json", '[{"path": "a", "label": "maybe"}]', "entry 1: label 'maybe'"),
+        ("t.json", '[{"path": "a", "label": "real", "Identity": "ana \\ud83d"}]', "entry 1: half a character in its identity"),
+        ("t.json", '{"\\udc00.mp4": {"label": "real"}}', "entry 1: half a character in its path"),
         ("t.jsonl", '{"path": "a"\n', "not JSON lines"),
         ("t.json", "[" * 100_000, "not JSON"),
         ("t.json", '[{"path": "a", "label": "real", "label": "fake"}]', "'label' more than once"),
