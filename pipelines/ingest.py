@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from media.names import PHOTO_SUFFIXES
+from media.names import MEDIA_SUFFIXES, PHOTO_SUFFIXES
 from pipelines.begun import Begun, begun
 from pipelines.fetch import Place, fetched, located, pending_objects
 from pipelines.fingerprint import Measured, measure, refused
@@ -183,7 +183,7 @@ def _ingest_source(
         raise DataError(
             f"Source {source.name} says itself who is in its files, and whose face its fakes have.",
             why=f"identity rule `{source.identity.rule}` would call its people otherwise than its donors: one person, two names, two sides of the split",
-            next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains and never judges.",
+            next_step="Leave the rule out; or say `--identity unknown`: what nobody is named in trains, and judges only in the set's own test part.",
         )
     counts = SourceCounts(found=len(listing.files), hidden=listing.hidden, unlisted=listing.unlisted)
     if listing.card:
@@ -300,12 +300,13 @@ def _measure_all(
 
 def _unmatched_videos(rows: Sequence[Mapping[str, Any]], contents: Mapping[str, str], known: Known) -> list[str]:
     """The source videos that usable fakes of nobody by name say they were made of, where no file has that path, here or in any batch, and no other file is
-    of that video.
+    of that video. One that is called as files are is also told where further such fakes name it, for a path is misspelt in all of them alike.
     """
     named = Counter(composed(row["source_video"]) for row in rows)
-    nameless = (row for row in rows if row["label"] == "fake" and not row["quarantine"] and (not row["identity"] or row["identity"].startswith(BY_FILE)))
-    fakes = {composed(row["source_video"]) for row in nameless} - {""}
-    alone = {video for video in fakes if named[video] == 1 and video not in contents}
+    nameless = [row for row in rows if row["label"] == "fake" and (not row["identity"] or row["identity"].startswith(BY_FILE))]
+    by_nameless = Counter(composed(row["source_video"]) for row in nameless)
+    fakes = {composed(row["source_video"]) for row in nameless if not row["quarantine"]} - {"", *contents}
+    alone = {video for video in fakes if named[video] == (by_nameless[video] if video.lower().endswith(MEDIA_SUFFIXES) else 1)}
     return sorted(alone - known.videos()) if alone else []
 
 

@@ -22,7 +22,7 @@ class SourceCounts:
 
     found: int = 0
     hidden: int = 0
-    unlisted: int = 0  # photos and videos of a folder that its table does not name
+    unlisted: int = 0  # photos and videos of a folder that its table does not name, or that are at no place of its data set
     known: int = 0
     added: int = 0
     quarantined: int = 0
@@ -150,7 +150,10 @@ class IngestReport:
                 lines.append(f"  and {len(counts.conflicts) - MOST_NAMED} more conflicts")
             if counts.hidden:
                 lines.append(f"  {counts.hidden} hidden files passed over")
-            if counts.unlisted:
+            if counts.unlisted and counts.card:
+                lines.append(f"  {counts.unlisted} photos and videos are at no place of {counts.card['title']}; passed over")
+                lines.append("  to take them in: sort them into a folder of their own, or name another --layout")
+            elif counts.unlisted:
                 lines.append(f"  {counts.unlisted} photos and videos of the folder are not named in its {TABLE_NAME}; passed over")
         if self.copies:
             lines.append(f"{self.copies} files have the content of another new one")

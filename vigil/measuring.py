@@ -24,7 +24,7 @@ LEFT_OUT = {
     "two_labels": "files whose content is there as real and as fake",
     "unlabelled": "files without a label: nothing says whether they are real or fake (`--label NAME=fake` says what a folder's name means)",
     "never": "files whose use is never",
-    "unlisted": "photos and videos of the folder that its table does not name",
+    "unlisted": "photos and videos of the folder that its table does not name, or that are at no place of its data set",
 }
 SHOWN = ("auc", "balanced_accuracy", "recall", "fpr", "tpr_at_fpr_5", "ece")
 

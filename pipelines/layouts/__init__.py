@@ -1,11 +1,14 @@
 """One small reader a layout of media on disk. To add one: a module with `recognises`, `read` and a CARD, and a line in LAYOUTS."""
 
+import os
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
+from media.names import MEDIA_SUFFIXES
 from pipelines.layouts import celeba, celebdf, csv_table, deepfakebench, df40, dfdc, faceforensics, folder, json_table, openforensics, wilddeepfake
-from pipelines.layouts.found import Found, readable
-from pipelines.layouts.listing import Listing
+from pipelines.layouts.found import Found, is_hidden, readable, walk
+from pipelines.layouts.listing import BESIDE, Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -51,10 +54,23 @@ def read_layout(source: SourceSettings, path: Path) -> Listing:
     listing = LAYOUTS[name].read(source, path)
     if listing.card:
         listing.published = listing.card.compare(listing.files)  # whatever part of it is used for testing
+    if path.is_dir() and (listing.card or listing.is_table):
+        listing.unlisted = _unlisted(path, listing.files, BESIDE if listing.card else set())
     if source.split == "own" and name not in TABLES:
         listing.files = [replace(found, use="" if found.use == "evaluate" else found.use) for found in listing.files]
     listing.files = _told_apart(sorted(map(readable, listing.files), key=lambda found: (found.name, str(found.path))))
     return listing
+
+
+def _unlisted(folder: Path, files: Sequence[Found], beside: Set[str]) -> int:
+    """How many photos and videos below the folder are none of `files`, whatever links lead to these. Hidden ones, and those in folders called as one of
+    `beside`, do not count.
+    """
+    named = {found.path for found in files}
+    media = (one for one in walk(folder) if one.suffix.lower() in MEDIA_SUFFIXES and not is_hidden(one, folder))
+    others = [one for one in media if one not in named and not beside & set(one.relative_to(folder).parts)]
+    reached = {os.path.realpath(path) for path in named} if others else set()
+    return sum(os.path.realpath(one) not in reached for one in others)
 
 
 def _told_apart(files: list[Found]) -> list[Found]:

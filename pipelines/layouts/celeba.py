@@ -23,7 +23,7 @@ CARD = Card(
     where="TensorFlow Datasets' page of celeb_a (202,599 images, 10,177 identities)",
     published={"files": 202599, "people": 10177},
     note="The 40 attributes become slices of the report, `attribute=Male`. Identities are released on request; without identity_CelebA.txt nobody is "
-    "known, and such samples only train.",
+    "known, and such samples only train, but for the test part, which judges.",
 )
 
 

@@ -2,13 +2,14 @@
 
 import csv
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from media.names import MEDIA_SUFFIXES
-from pipelines.layouts.found import TABLE_NAME, Found, is_hidden, problem_of, walk
+from pipelines.layouts.found import TABLE_NAME, Found, problem_of
 from pipelines.layouts.listing import Listing
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
@@ -16,6 +17,7 @@ from workspace.settings import SourceSettings
 OPTIONAL = ("use", "identity", "donor", "generator", "source_video", "method", "compression", "licence", "consent", "case_id", "attributes")
 USES = ("train", "evaluate", "never")
 MOST_NAMED = 5
+HALF = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # JSON can write it, and nothing can store it; what is left out stands for bytes that are no UTF-8
 
 
 def recognises(path: Path) -> bool:
@@ -27,8 +29,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
     """One Found a row; other columns are ignored. Raises DataError for a table whose words cannot be understood.
 
     Labels are real, fake or empty, or go through the source's `label_map`. Numbers without a map are refused: nobody can
-    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column. Of a folder, photos and
-    videos that its table does not name are counted.
+    tell from 0 and 1 which is which. The source's `columns` says what the table calls a column.
     """
     table = path / TABLE_NAME if path.is_dir() else path
     if path.is_dir() and not os.path.lexists(table):
@@ -67,12 +68,7 @@ def read(source: SourceSettings, path: Path) -> Listing:
             why=f"more than one column is called {twice[0]}: capitals, and blanks around it, make no difference",
             next_step="Keep one of them.",
         )
-    listing = listing_of(source, table, rows, columns, numbers=lines, word="line", mistakes=shifted)
-    if path.is_dir():
-        named = {found.name for found in listing.files}
-        media = (one for one in walk(path) if one.suffix.lower() in MEDIA_SUFFIXES and not is_hidden(one, path))
-        listing.unlisted = sum(one.relative_to(path).as_posix() not in named for one in media)
-    return listing
+    return listing_of(source, table, rows, columns, numbers=lines, word="line", mistakes=shifted)
 
 
 def columns_of(source: SourceSettings) -> dict[str, str]:
@@ -108,7 +104,10 @@ def listing_of(
         if "\0" in row["path"]:
             mistakes.append(f"{word} {number}: a null byte in its path")
             continue
-        name = _as_on_disk(table.parent, _seen_from(here, PurePosixPath(row["path"].replace("\\", "/")))) if row["path"] else ""
+        if half := next((theirs[name] for name, said in row.items() if HALF.search(said)), ""):
+            mistakes.append(f"{word} {number}: half a character in its {half}, as of an emoji that was cut in two")
+            continue
+        name = _spelled(here, table.parent, row["path"]) if row["path"] else ""
         if not name:
             mistakes.append(f"{word} {number}: no path")
         elif name in seen:
@@ -126,6 +125,7 @@ def listing_of(
         outside = "path leads outside the source" if Path(name).is_absolute() or ".." in Path(name).parts else ""
         person = file.parent.name if "/" in name else ""
         listing.files.append(Found(path=file, name=name, label=label, use=use, folder=person, problem=outside or problem_of(file, table.parent), **known))
+    listing.files = [replace(found, source_video=_file_meant(here, table.parent, found.source_video, seen)) for found in listing.files]
     if mistakes:
         more = f"\n        and {len(mistakes) - MOST_NAMED} more" if len(mistakes) > MOST_NAMED else ""
         raise DataError(
@@ -134,6 +134,19 @@ def listing_of(
             next_step=f"Mend the table{', or say what its labels mean: `--label 1=fake --label 0=real` (`label_map` of a source in params.yaml)' * unnamed}.",
         )
     return listing
+
+
+def _file_meant(here: str, folder: Path, video: str, names: Collection[str]) -> str:
+    """A source video as the table's own file of that path is called (`names`), however the table spells either; any other name as it is."""
+    if not video or video in names or "\0" in video:
+        return video
+    name = _spelled(here, folder, video)
+    return name if name in names else video
+
+
+def _spelled(here: str, folder: Path, path: str) -> str:
+    """A path of the table as its file is called: seen from the table's folder where it lies below, with forward slashes and the accents of the disk."""
+    return _as_on_disk(folder, _seen_from(here, PurePosixPath(path.replace("\\", "/"))))
 
 
 def _as_on_disk(folder: Path, name: str) -> str:

@@ -35,11 +35,14 @@ GENERATORS = {
 }
 MADE = df40.METHODS | {"roop"}  # of FaceForensics++ and Celeb-DF
 DEEPER = re.compile(r"^(?P<target>\d{3})_(?P<source>[MW]\d+)$")  # DeeperForensics: an actor's face on a video of FaceForensics++
+DEEPER_ACTOR = re.compile(r"^(?P<actor>[MW]\d+)_")  # and the actor's own videos
+DFDCP = re.compile(r"^(?:(?P<source>\d+)_)?(?P<target>\d+)_(?P<scene>[A-Z])_\d+$")  # clips of an actor's scene; first the actor whose face a fake has
 CARD = Card(
     title="DeepfakeBench's arranged data (Yan et al. 2023)",
     terms="CC BY-NC 4.0; copyright of each set stays with its provider, whose terms hold",
     where="README of SCLBD/DeepfakeBench; it states counts of the videos of each set, none of the frames",
-    note="Frames come in as images. Where a set names nobody (DFDC, UADFV), a video stands for a person.",
+    note="Frames come in as images. Where a set names nobody (DFDC, UADFV), a video stands for a person. "
+    "The actors of DeeperForensics are all in its test part: with `--split own` some of them train.",
 )
 
 
@@ -113,6 +116,8 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
             for label, splits in sets.items():
                 for split, content in splits.items():
                     use = USES[split]
+                    if {"label", "frames"} <= content.keys():  # of a test video, which rearrange.py writes over the validation part of DFDC, too
+                        content = {video: about for video, about in content.items() if video not in ("label", "frames")}
                     levels = {"": content} if all("frames" in video for video in content.values()) else content
                     for compression, videos in levels.items():
                         for video, about in videos.items():
@@ -126,7 +131,9 @@ def _videos(table: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
 
 def _known(table: Path, label: str, video: str, place: list[str], label_map: dict[str, Any]) -> dict[str, str]:
     """The columns that a label, a video's name and the folders of its frames give."""
-    said = label_map.get(label) or ("real" if "real" in label.lower() else "fake" if "fake" in label.lower() or label in GENERATORS else "")
+    words = label.lower()
+    last = "real" if words.rfind("real") > words.rfind("fake") else "fake" if "fake" in words or label in GENERATORS else ""  # a set is called whichisreal
+    said = label_map.get(label) or last
     if not said:
         raise DataError(
             f"Cannot use {table}. Nothing was read from it.", why=f"the label {label!r} says neither real nor fake",
@@ -153,6 +160,11 @@ def _people(label: str, made: str, video: str, fake: bool, places: set[str]) -> 
     if label.startswith("DF_") and (swapped := DEEPER.match(video)):
         target = f"youtube-{swapped['target']}"
         return {"identity": target, "donor": f"deeperforensics-{swapped['source']}", "source_video": target}
+    if label.startswith("DF_") and (own := DEEPER_ACTOR.match(video)):
+        return {"identity": f"deeperforensics-{own['actor']}", "source_video": f"deeperforensics-{video}"}
+    if label.startswith("DFDCP_") and (actors := DFDCP.match(video)):
+        target, donor = f"dfdcp-{actors['target']}", f"dfdcp-{actors['source']}" if fake and actors["source"] else ""
+        return {"identity": target, "donor": donor, "source_video": f"{target}_{actors['scene']}"}
     if label == "DFDC_Real":
         return {"identity": f"dfdc-{video}", "source_video": f"dfdc-{video}"}
     return {}

@@ -4,8 +4,9 @@
     DF40/<method>/[ff|cdf/][frames/]<video>/<frame>.png            to test on
     DF40/<method>/{real,fake}/...                                  methods that bring reals of their own
 
-A frame is a sample of its own, an image; frames of one video share `source_video`. Most fakes are made of FaceForensics++ and Celeb-DF and
-keep their names, so people are called as in these sets. Their real frames are DeepfakeBench's, a download of their own.
+A frame is a sample of its own, an image; frames of one video share `source_video`, and a picture right in real/ or fake/ is of none. Most
+fakes are made of FaceForensics++ and Celeb-DF and keep their names, so people are called as in these sets. Their real frames are
+DeepfakeBench's, a download of their own.
 """
 
 from collections.abc import Collection
@@ -14,7 +15,7 @@ from pathlib import Path
 from pipelines.layouts import celebdf, faceforensics
 from pipelines.layouts.card import Card
 from pipelines.layouts.found import Found, problem_of
-from pipelines.layouts.listing import Listing, each_file
+from pipelines.layouts.listing import BESIDE, Listing, each_file
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -26,8 +27,8 @@ METHODS = frozenset(
         "simswap", "sit", "stargan", "starganv2", "styleclip", "stylegan2", "stylegan3", "styleganxl", "tpsm", "uniface", "vqgan", "wav2lip", "whichfaceisreal",
     )
 )  # fmt: skip
+CALLED = {"heygen_new": "heygen"}  # folders of the download: the method as the JSON files call it
 CELEBDF = {"cdf", "cdfv2"}
-BESIDE = {"landmarks", "landmark", "masks", "mask"}
 CARD = Card(
     title="DF40 (Yan et al. 2024)",
     terms="CC BY-NC 4.0; the sets that it is made of keep their own terms",
@@ -66,15 +67,16 @@ def _tops(folder: Path) -> list[Path]:
 
 
 def _methods(top: Path) -> list[str]:
-    return sorted(child.name for child in top.iterdir() if child.is_dir() and child.name.lower() in METHODS) if top.is_dir() else []
+    return sorted(child.name for child in top.iterdir() if child.is_dir() and child.name.lower() in METHODS | CALLED.keys()) if top.is_dir() else []
 
 
 def _found(path: Path, name: str, parts: tuple[str, ...], folder: Path, use: str) -> Found:
     if len(parts) < 3:
         return Found(path=path, name=name, problem=problem_of(path, folder) or "not at a place of DF40")
-    method, places, video = parts[0], {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
+    method, places, video = CALLED.get(parts[0].lower(), parts[0]), {part.lower() for part in parts[1:-1]}, Path(parts[-2]).stem
     fake = "real" not in places
-    group = f"df40-{method}-{'-'.join(parts[1:-1])}"
+    alone = (Path(parts[-1]).stem,) if parts[-2].lower() in ("real", "fake") else ()  # a picture that lies in no folder of its video
+    group = "-".join(("df40", method, *parts[1:-1], *alone))
     made = {"generator": method, "method": method} if fake else {}
     return Found(
         path=path, name=name, label="fake" if fake else "real", use=use, problem=problem_of(path, folder), folder="/".join(parts[:-1]),

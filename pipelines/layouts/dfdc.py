@@ -25,7 +25,7 @@ CARD = Card(
     where="Dolhansky et al. 2020 (119,154 training clips, 100,000 of them fake)",
     published={"real": 19154, "fake": 100000},
     note="Actors are not named: people are kept apart by original video only, and one actor may have several. "
-    "`--identity unknown` lets such samples train and never judge.",
+    "`--identity unknown` lets such samples train and never judge, but for parts that say `split` test or validation.",
 )
 
 

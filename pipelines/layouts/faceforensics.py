@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.layouts.card import Card
 from pipelines.layouts.found import Found, problem_of
-from pipelines.layouts.listing import Listing, each_file
+from pipelines.layouts.listing import BESIDE, Listing, each_file
 from workspace.errors import DataError
 from workspace.settings import SourceSettings
 
@@ -47,7 +47,7 @@ def read(source: SourceSettings, folder: Path) -> Listing:
     listing = Listing(names_people=True, card=CARD)
     for top in (top for top in (MANIPULATED, ORIGINAL) if (folder / top).is_dir()):
         for path, parts in each_file(folder, listing, top):
-            if "masks" in parts or "models" in parts:
+            if BESIDE & set(parts):
                 continue
             if len(parts) == 5 and parts[3] == "videos":
                 listing.files.append(_found(path, parts, folder))

@@ -7,6 +7,8 @@ from pathlib import Path
 from pipelines.layouts.card import Card
 from pipelines.layouts.found import Found, is_hidden, walk
 
+BESIDE = {"landmarks", "landmark", "masks", "mask", "models"}  # folders of a published data set whose files are no samples
+
 
 @dataclass(slots=True)
 class Listing:
@@ -14,7 +16,7 @@ class Listing:
 
     files: list[Found] = field(default_factory=list)
     hidden: int = 0
-    unlisted: int = 0  # photos and videos of a folder that its table does not name
+    unlisted: int = 0  # photos and videos of a folder that its table does not name, or that are at no place of its data set
     names_people: bool = False  # the source itself says who is in its files (a column, or a naming scheme)
     card: Card | None = None  # of a published data set
     published: dict[str, dict[str, int]] = field(default_factory=dict)  # what its card counts: {name: {found, published}}

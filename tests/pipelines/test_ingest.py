@@ -25,6 +25,7 @@ from pipelines.fingerprint import TOO_BIG
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
 from pipelines.known import Known, spelling
+from pipelines.layouts import read_layout
 from pipelines.layouts.found import EMPTY, NOT_MEDIA
 from pipelines.seen import stamp_of
 from tests.feedback.buckets import s3_server
@@ -752,6 +753,28 @@ def test_media_of_a_folder_that_its_table_does_not_name_are_counted(root: Path, 
         assert "  3 photos and videos of the folder are not named in its labels.csv; passed over" in told.lines()
         assert told.as_dict()["sources"]["press"]["unlisted"] == 3
     assert ingest(root, settings, [source(media / "labels.csv")]).sources["press"].unlisted == 0, "a table on its own may lie beside much else"
+
+
+def test_half_a_character_in_one_table_stops_no_other_source(root: Path, settings: Settings, media: Path, tmp_path: Path) -> None:
+    """An emoji that a program had cut in two, in one JSON table, ended the ingest of all sources as a mistake in Vigil."""
+    table = tmp_path / "cut.json"
+    table.write_text(
+        '[{"path": "a.mp4", "label": "real", "identity": "ana", "note": "\\ud83d"}, {"path": "b.mp4", "label": "real", "identity": "ana \\ud83d"}]'
+    )
+    sources, problems = [source(table, "cut"), source(media, "good")], dict[str, str]()
+    assert pending(root, settings, sources, problems) > 0 and "entry 2: half a character in its identity" in problems["cut"]
+    report = ingest(root, settings, sources)
+    assert report.problems.keys() == {"cut"} and report.sources["good"].added > 0
+
+
+def test_a_file_that_a_table_names_by_way_of_a_linked_folder_is_no_other(tmp_path: Path) -> None:
+    """The file came in, and was told to be passed over at the place to which the link leads."""
+    photo(tmp_path / "store/a.jpg", 1)
+    photo(tmp_path / "store/b.jpg", 2)
+    (tmp_path / "videos").symlink_to("store")
+    (tmp_path / "labels.csv").write_text("path,label\nvideos/a.jpg,real\n")
+    listing = read_layout(source(tmp_path), tmp_path)
+    assert [found.problem for found in listing.files] == [""] and listing.unlisted == 1, "b.jpg alone"
 
 
 def test_without_its_manifests_a_workspace_takes_nothing_in_twice(root: Path, settings: Settings, media: Path) -> None:

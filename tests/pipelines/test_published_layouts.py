@@ -142,6 +142,33 @@ def test_the_report_for_people_names_the_card_and_a_second_ingest_adds_nothing(i
     assert said.count(" 0 new, ") == len(TREES) and "new batch" not in said
 
 
+ELSEWHERE = {
+    "celebdf": ("Extra/a.mp4", "b.mp4"), "dfdc": ("test_videos/q.mp4",), "wilddeepfake": ("other/a.png",), "openforensics": ("Images/Extra/a.jpg",),
+    "deepfakebench": ("rgb/UADFV/fake/frames/0000_fake/055.png",), "celeba": ("q.jpg",), "df40": ("DF40/unheard_of/real/clip1/0.png",),
+    "faceforensics": ("Celeb-real/id0_0000.mp4", "real/mine.mp4", "fake/simswap/mine.mp4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_media_beside_a_published_set_are_counted(name: str, tmp_path: Path) -> None:
+    """One's own real/ and fake/, and a second data set, were passed over without a word where the folder holds a data set that is recognised."""
+    folder = tmp_path / "both"
+    TREES[name](folder)
+    assert read(folder).unlisted == 0
+    put(folder, *ELSEWHERE[name], "masks/071.png", ".hidden/a.mp4")
+    (folder / "notes.txt").touch()
+    assert read(folder).unlisted == len(ELSEWHERE[name])
+
+
+def test_media_beside_a_published_set_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    TREES["faceforensics"](folder)
+    put(folder, *ELSEWHERE["faceforensics"])
+    vigil("init", tmp_path / "w", "--profile", "demo")
+    said = vigil("ingest", folder, "-w", tmp_path / "w").stdout
+    assert "  3 photos and videos are at no place of FaceForensics++ (Roessler et al. 2019) with DeepFakeDetection; passed over" in said
+
+
 def test_every_published_layout_has_a_tree_and_a_card() -> None:
     assert set(TREES) == {name for name, module in LAYOUTS.items() if hasattr(module, "CARD")} == set(EXPECTED)
 
@@ -300,6 +327,13 @@ def test_df40_may_lie_in_a_folder_of_its_name(tmp_path: Path) -> None:
     }
 
 
+def test_df40_calls_heygen_as_its_json_files_do(tmp_path: Path) -> None:
+    """The download has it in heygen_new/, which was passed over: one of the nine methods that bring reals of their own never came in."""
+    put(tmp_path, "DF40/heygen_new/fake/clip7/000.png", "DF40/heygen_new/real/clip7/000.png")
+    listing = read(tmp_path)
+    assert [(found.label, found.generator) for found in listing.files] == [("fake", "heygen"), ("real", "")] and listing.unlisted == 0
+
+
 @pytest.mark.parametrize("top", ["original_sequences", "manipulated_sequences"])
 def test_faceforensics_with_one_of_its_folders_reports_no_file_that_is_not_there(top: str, tmp_path: Path) -> None:
     TREES["faceforensics"](tmp_path)
@@ -368,6 +402,58 @@ def test_a_person_has_one_name_in_a_set_of_its_own_and_wherever_it_was_arranged(
     put(deeper, f"{DEEPER}/071_M138/000.png")
     write_json(deeper / "dataset_json/DeeperForensics-1.0.json", {"D": {"DF_fake": {"test": {"071_M138": {"frames": [f"/x/{DEEPER}/071_M138/000.png"]}}}}})
     assert people_of(read(deeper)) == {f"{DEEPER}/071_M138/000.png": ("youtube-071", "deeperforensics-M138", "youtube-071")}
+
+
+def arranged(folder: Path, name: str, labels: dict[str, Any]) -> dict[str, str]:
+    """The label of each frame of one JSON file's `labels`, of which all frames are there."""
+    for splits in labels.values():
+        put(folder, *(frame for videos in splits.values() for video in videos.values() if isinstance(video, dict) for frame in video["frames"]))
+    write_json(folder / "dataset_json" / f"{name}.json", {name: labels})
+    return {found.name: found.label for found in read(folder).files if not found.problem}
+
+
+ACTORS = {
+    ("DFDCP_Real", "1260311_C_000", "DFDCP/original_videos/frames"): ("dfdcp-1260311", "", "dfdcp-1260311_C"),
+    ("DFDCP_FakeB", "1255229_1260311_C_001", "DFDCP/method_B/frames"): ("dfdcp-1260311", "dfdcp-1255229", "dfdcp-1260311_C"),
+    ("DF_real", "M138_BlendShape_camera_down", "DeeperForensics-1.0/source_videos/M138/frames"): (
+        "deeperforensics-M138", "", "deeperforensics-M138_BlendShape_camera_down",
+    ),
+    ("DF_fake", "071_M138", DEEPER): ("youtube-071", "deeperforensics-M138", "youtube-071"),
+}  # fmt: skip
+
+
+def test_actors_have_one_name_in_their_own_videos_and_in_fakes(tmp_path: Path) -> None:
+    """Each video of DFDCP, and each of the actors in DeeperForensics, stood for a person of its own: one actor stood on all sides."""
+    labels = {label: {"train": {video: {"frames": [f"{place}/{video}/000.png"]}}} for label, video, place in ACTORS}
+    assert set(arranged(tmp_path, "actors", labels).values()) == {"real", "fake"}
+    assert people_of(read(tmp_path)) == {f"{place}/{video}/000.png": people for (_, video, place), people in ACTORS.items()}
+
+
+def test_pictures_that_df40_lays_into_one_folder_are_a_person_each(tmp_path: Path) -> None:
+    """All pictures of a method without folders of their own were one person, and of one video."""
+    put(tmp_path, *(f"DF40/MidJourney/{label}/00{number}.png" for label in ("fake", "real") for number in range(2)))
+    found = people_of(read(tmp_path))
+    assert found["DF40/MidJourney/fake/001.png"] == ("df40-MidJourney-fake-001", "", "df40-MidJourney-fake-001")
+    assert len({identity for identity, _, _ in found.values()}) == 4
+
+
+def test_the_last_word_of_a_label_says_what_its_frames_are(tmp_path: Path) -> None:
+    """All fakes of DF40's WhichIsReal came in as real, by the name of their set, and judged so."""
+    fake, real = "DF40/whichisreal/fake/000.png", "DF40/whichisreal/real/001.png"
+    labels = {
+        "whichisreal_Fake": {"test": {"fake_000": {"label": "whichisreal_Fake", "frames": [fake]}}},
+        "whichisreal_Real": {"test": {"real_001": {"label": "whichisreal_Real", "frames": [real]}}},
+    }
+    assert arranged(tmp_path, "whichisreal", labels) == {fake: "fake", real: "real"}
+
+
+def test_dfdc_comes_in_as_the_script_of_deepfakebench_writes_it(tmp_path: Path) -> None:
+    """The script writes each test video into `val` in place of all others, then adds the training videos; the file was refused, and all sets beside it."""
+    tested, trained = "DFDC/test/frames/tt/000.png", "DFDC/train/dfdc_train_part_0/frames/aaa/000.png"
+    videos = {frame: {"label": "DFDC_Real", "frames": [frame]} for frame in (tested, trained)}
+    splits = {"train": {"aaa": videos[trained]}, "test": {"tt": videos[tested]}, "val": {**videos[tested], "aaa": videos[trained]}}
+    assert arranged(tmp_path, "DFDC", {"DFDC_Real": splits}) == {tested: "real", trained: "real"}
+    assert {found.name: found.use for found in read(tmp_path).files} == {tested: "evaluate", trained: ""}
 
 
 def test_attributes_of_photos_become_words_of_the_manifest(ingested: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -483,6 +569,8 @@ def test_a_list_of_attributes_is_those_words_and_columns_that_nobody_reads_are_f
         ("t.json", '[{"path": "a", "label": "real", "attributes": {"Male": 1}}]', "'attributes' of entry 1 is no single word"),
         ("t.json", '[{"file": "a"}]', "no column path"),
         ("t.json", '[{"path": "a", "label": "maybe"}]', "entry 1: label 'maybe'"),
+        ("t.json", '[{"path": "a", "label": "real", "Identity": "ana \\ud83d"}]', "entry 1: half a character in its identity"),
+        ("t.json", '{"\\udc00.mp4": {"label": "real"}}', "entry 1: half a character in its path"),
         ("t.jsonl", '{"path": "a"\n', "not JSON lines"),
         ("t.json", "[" * 100_000, "not JSON"),
         ("t.json", '[{"path": "a", "label": "real", "label": "fake"}]', "'label' more than once"),

@@ -1,6 +1,7 @@
 """What a fake was made of, from the table that names it to the side on which it stands: a nameless fake of somebody who judges never trains."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,27 @@ def test_a_nameless_fake_stands_where_the_person_does_whose_file_its_table_names
     assert (sides[ana], sides[fake]) == ("holdout", "holdout")
 
 
+SPELLINGS: dict[str, Callable[[Path, str], str]] = {
+    "absolute": lambda folder, path: str(folder / path),
+    "by way of another folder": lambda folder, path: f"fake/../{path}",
+    "with a dot": lambda folder, path: f"./{path}",
+    "as on Windows": lambda folder, path: path.replace("/", "\\"),
+}
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_source_video_means_the_file_of_that_path_however_its_table_spells_paths(spelled: Callable[[Path, str], str], tmp_path: Path) -> None:
+    """Only the column `path` was brought to the table's folder, so that of a table of absolute paths all fakes of a person who judges were trained on."""
+    folder = tmp_path / "in"
+    real, fake = photo(folder / "real/1.jpg", ANAS), photo(folder / "fake/1.jpg", FAKE)
+    rows = [(spelled(folder, "real/1.jpg"), "real", ANA, ""), (spelled(folder, "fake/1.jpg"), "fake", "", spelled(folder, "real/1.jpg"))]
+    with open(folder / "labels.csv", "w", newline="") as handle:
+        csv.writer(handle).writerows([("path", "label", "identity", "source_video"), *rows])
+    assert not ingest(tmp_path / "w", SETTINGS, [source(folder / "labels.csv", "inbox")], batch="b").refused
+    sides = sides_of(tmp_path / "w")
+    assert (sides[sha256_file(real)], sides[sha256_file(fake)]) == ("holdout", "holdout")
+
+
 def test_a_drop_moves_no_fake_that_was_made_of_what_went_to_another_person(tmp_path: Path) -> None:
     root = tmp_path / "w"
     take_in(root, tmp_path / "monday", "inbox", [("real/1.jpg", ANAS, "real", ANA, "")], "b0")
@@ -98,15 +120,16 @@ def test_a_drop_moves_no_fake_that_was_made_of_what_went_to_another_person(tmp_p
 
 
 def test_a_fake_whose_source_video_nothing_else_is_or_names_is_told(tmp_path: Path) -> None:
-    """A misspelt column tied no fake to its real, and nobody was told."""
+    """A misspelt column tied no fake to its real, and nobody was told; then, only where each real has one fake."""
     root, table = tmp_path / "w", [("real/1.jpg", ANAS, "real", ANA, ""), ("real/3.jpg", BOBS, "real", BOB, "of bob")]
     fakes = [("fake/1.jpg", 31, "fake", "", "real/1.jpg"), ("fake/2.jpg", 32, "fake", "", "of bob"), ("fake/3.jpg", 33, "fake", "", "real/3.JPG")]
     take_in(root, tmp_path / "first", "first", table, "w1")
     fakes += [("fake/4.jpg", 34, "fake", "", "one"), ("fake/5.jpg", 35, "fake", "", "one")]
+    fakes += [("fake/7.jpg", 37, "fake", "", "../real/1.jpg"), ("fake/8.jpg", 38, "fake", "", "../real/1.jpg")]
     fakes.append(("fake/6.jpg", 36, "fake", ANA, "a take of its own"))  # who is in it is said, as in Vigil's own sample media
     found = take_in(root, tmp_path / "second", "second", fakes, "w2")
-    assert found.sources["second"].unmatched_videos == ["real/3.JPG"]
-    assert read_json(root / "data/raw/w2/summary.json")["unmatched_videos"] == 1, "no names: an erasure would not find them"
-    assert any("fakes of a source video that no other file is or names: 1, as 'real/3.JPG'" in line for line in found.lines())
+    assert found.sources["second"].unmatched_videos == ["../real/1.jpg", "real/3.JPG"]
+    assert read_json(root / "data/raw/w2/summary.json")["unmatched_videos"] == 2, "no names: an erasure would not find them"
+    assert any("fakes of a source video that no other file is or names: 2, as '../real/1.jpg'" in line for line in found.lines())
     same = take_in(root, tmp_path / "third", "third", [("real/3.jpg", 41, "real", "", ""), ("fake/1.jpg", 42, "fake", "", "real/3.jpg")], "w3")
     assert same.sources["third"].unmatched_videos == []

@@ -29,8 +29,8 @@ class IdentityRule(Block):
     rule: Literal["", "column", "folder", "pattern", "file", "unknown"] = Field(
         default="",
         description="column: the table says; folder: the parent folder's name; pattern: first group of `pattern` on the "
-        "file name; file: each file is its own person, unless the source names people; unknown: nobody knows (such samples only train). "
-        "Empty: column for a table (CSV, JSON, a folder with labels.csv), else file.",
+        "file name; file: each file is its own person, unless the source names people; unknown: nobody knows (such samples only "
+        "train, but for what the source itself keeps for evaluation). Empty: column for a table (CSV, JSON, a folder with labels.csv), else file.",
     )
     pattern: str = Field(default="", description="Regular expression with one group, for rule `pattern`.")
 
