@@ -271,8 +271,12 @@ def _unusable(shown_url: str, problem: SQLAlchemyError) -> VigilError:
     why = _said(problem)
     if _is_damage(problem):
         return damaged(f"{shown_url}: {why}")
-    closed = isinstance(problem, DBAPIError) and sqlite.is_closed(problem)
-    look = "this user may read and write that file and its folder" if closed else f"it runs and that {URL_VARIABLE} or feedback.database_url names it"
+    if isinstance(problem, DBAPIError) and sqlite.is_closed(problem):
+        look = "this user may read and write that file and its folder"
+    elif shown_url.startswith("sqlite"):
+        look = "no other program keeps that file locked and that its disk has room, then try again"
+    else:
+        look = f"it runs and that {URL_VARIABLE} or feedback.database_url names it"
     return WorkspaceError(
         f"Cannot use the database {shown_url}. Nothing was changed.",
         why=why,

@@ -206,7 +206,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
     stages = MODEL_STAGES if cycle.trains else UNLABELLED_STAGES if cycle.unlabelled and cycle.base_model else ()
     if stages:
         place_models(root, journal, cycle)
-    refused = ""
+    refused = None
     for name in stages:
         say(f"{name} ...")
         try:
@@ -214,7 +214,8 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
         except StageFailed as problem:
             if not problem.too_little:
                 raise
-            refused = f"{name}: {problem.too_little}"  # other media mend it, and they can only come in once this cycle has ended
+            # other media mend it, and they can only come in once this cycle has ended
+            refused = Decision("held", f"{name}: {problem.too_little}", defer=True, put_off=True)
             break
         for line in chain.from_iterable(idle_forgers(root, batch) for batch in cycle.judged if name == "forge"):
             say(line)
@@ -231,10 +232,10 @@ def _nothing_new(journal: Journal, start: Start, taken: Taken) -> Outcome:
     return Outcome("nothing new", "no new batch, no changed setting or stage version")
 
 
-def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, refused: str = "") -> Outcome:
+def conclude(root: Path, settings: Settings, journal: Journal, cycle: Cycle, refused: Decision | None = None) -> Outcome:
     """Promote or hold, then publish, report, version, close and commit; then take out what people erased meanwhile.
 
-    Each step is safe to repeat. `refused`: why nothing was trained.
+    Each step is safe to repeat. `refused`: the hold of a cycle that came to no model.
     """
     from feedback.learned import remember
     from pipelines.decay import record as record_decay

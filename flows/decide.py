@@ -14,8 +14,8 @@ from workspace.settings import Settings
 from workspace.state import Decision, decided
 
 
-def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> str:
-    """Why there is no point in training: what came in fails a gate that no model can mend, and nobody has overridden it. '' where there is none."""
+def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: Cycle) -> Decision | None:
+    """The hold where there is no point in training: what came in fails a gate that no model can mend, and nobody has overridden it. None where there is one."""
     from pipelines.gate import REFUSED, refusals
     from workspace.promotion import overridden, overrides
 
@@ -23,8 +23,8 @@ def refused_untrained(root: Path, settings: Settings, journal: Journal, cycle: C
     write_json(root / REFUSED, {"cycle": cycle.cycle, **failed})
     in_force = overrides(journal.events(), datetime.now(UTC))
     if not failed["results"] or overridden(failed, in_force):
-        return ""
-    return f"nothing was trained: {hold_reason(failed, in_force)}"
+        return None
+    return Decision("held", f"nothing was trained: {hold_reason(failed, in_force)}")
 
 
 def and_again(reason: str, which: str = "") -> str:
@@ -33,9 +33,9 @@ def and_again(reason: str, which: str = "") -> str:
 
 
 def decide_outcome(
-    root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: str = ""
+    root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: Decision | None = None
 ) -> Decision:
-    """Promote when every gate passed and the real server took the model; else hold, with `refused` where it never came to a model.
+    """Promote when every gate passed and the real server took the model; else hold, as `refused` says where it never came to a model.
 
     Either is in the journal when this returns, and a repeated call gives the first answer.
     """
@@ -47,11 +47,13 @@ def decide_outcome(
     return decision
 
 
-def _decide(root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: str) -> Decision:
+def _decide(
+    root: Path, settings: Settings, journal: Journal, cycle: Cycle, model_dir: Path | None, probe: Callable[..., Any], refused: Decision | None
+) -> Decision:
     from workspace.promotion import overridden, overrides, promote
 
     if refused:
-        return Decision("held", refused)
+        return refused
     if model_dir is None and cycle.unlabelled:
         return Decision("held", unlabelled_reason(root, cycle))
     if model_dir is None:

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from workspace.errors import LeaseHeldError, WorkspaceError
+from workspace.files import atomic_file
 from workspace.journal import Journal
 from workspace.lease import lease, scheduling_alone
 from workspace.processes import PAUSE_SECONDS, deaf_to, end_own_stages
@@ -93,9 +95,6 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
     from flows.environment import owner_tags, prepare_environment
 
     prepare_environment(root)
-    mine = workspace_id(Journal(root).events())[:8] if os.environ.get("PREFECT_API_URL") else ""  # others may use that server, and call a folder so
-    folder = BANNED.sub("-", root.name)
-    name = f"{folder}-{mine}" if mine else folder
     with scheduling_alone(root), prefect_server(root) as server, _told_where_it_ends(server, _log_of_server(root)):
         from prefect.runner import Runner
 
@@ -103,6 +102,8 @@ def serve_schedule(root: Path, settings: Settings, cron: str = "") -> None:
 
         line = cron or cron_line(settings.schedule)
         slot, wanted = _slot(line, settings.schedule.timezone), settings.schedule
+        folder = BANNED.sub("-", root.name)
+        name = folder if server else f"{folder}-{_own_name(root)}"  # others may use a named server, and call a folder so
         _close_what_was_left(root, settings)
         _drop_late_questions(f"{weekly_retrain.name}/{name}")
         week = f"{wanted.weekday} {wanted.hour:02}:{wanted.minute:02} {wanted.timezone}"
@@ -184,13 +185,26 @@ def _end_cycle() -> None:
         cycle.kill()
 
 
+def _own_name(root: Path) -> str:
+    """What no other workspace is called, but a copy of this one: the same from its first schedule on, which may come before there is anything in it."""
+    kept = root / ".vigil" / "scheduled-as"
+    if not kept.exists():
+        with atomic_file(kept) as handle:
+            handle.write(workspace_id(Journal(root).events())[:8] or uuid.uuid4().hex[:8])
+    return kept.read_text(encoding="utf-8")
+
+
 def _drop_late_questions(deployment: str) -> None:
-    """Forget what a server that ran on would have asked while nobody served it: one question does for all of them. To serve it ends the pause."""
+    """Forget what a server that ran on would have asked while nobody served it: one question does for all of them. To serve it ends the pause.
+
+    The client's own `pause_deployment` leaves what is late.
+    """
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
 
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        client.pause_deployment(client.read_deployment_by_name(deployment).id)
+        found = client.read_deployment_by_name(deployment)
+        client.request("POST", "/deployments/{id}/pause_deployment", path_params={"id": found.id})
 
 
 def _close_what_was_left(root: Path, settings: Settings) -> None:

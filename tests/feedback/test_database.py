@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,18 @@ def test_a_file_that_may_not_be_opened_is_not_asked_to_run(tmp_path: Path) -> No
     with pytest.raises(WorkspaceError, match="unable to open database file") as problem:
         Database(tmp_path, write_settings(tmp_path))
     assert "Nothing was changed" in problem.value.what and problem.value.next_step == "Check that this user may read and write that file and its folder."
+
+
+def test_a_file_that_another_program_keeps_locked_is_not_asked_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person was sent to an address that nobody had named, for a file that is the workspace's own."""
+    settings = write_settings(tmp_path)
+    Database(tmp_path, settings).close()
+    monkeypatch.setattr("feedback.database.BUSY_SECONDS", 0)
+    with closing(sqlite3.connect(tmp_path / "feedback.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(WorkspaceError, match="database is locked") as problem:
+            Database(tmp_path, settings)
+    assert "no other program keeps that file locked" in problem.value.next_step and URL_VARIABLE not in problem.value.next_step
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])

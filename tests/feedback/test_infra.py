@@ -2,12 +2,14 @@
 
 import configparser
 import inspect
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,10 @@ import yaml
 
 from feedback.secret import SHORTEST, VARIABLE, load_secret
 from feedback.serve import is_local
+from flows.policy import what_starts
 from tests.feedback.conftest import Make
+from workspace.cycle import due_week
+from workspace.journal import Journal
 from workspace.profiles import compose_params, project_root
 from workspace.settings import parse_settings
 
@@ -183,6 +188,18 @@ def test_the_deployment_names_a_flow_that_exists_and_the_default_slot() -> None:
     schedule = parse_settings(yaml.safe_load(compose_params("full"))).schedule
     assert deployment["schedules"] == [{"cron": cron_line(schedule), "timezone": schedule.timezone, "active": True}]
     assert deployment["work_pool"]["name"]
+
+
+def test_what_the_readme_says_starts_a_cycle_at_once_is_a_persons_question(tmp_path: Path) -> None:
+    """The deployment asks as a timer does, and `prefect deployment run` asked so too: `Completed`, with nothing done where no week was due."""
+    (deployment,) = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
+    (told,) = re.findall(rf"`prefect deployment run weekly-retrain/{deployment['name']}(.*?)` starts a cycle at once", (INFRA / "README.md").read_text())
+    named = dict(words.split("=") for words in re.findall(r"--param (\S+)", told))
+    asked = {**deployment["parameters"], **{name: json.loads(value) for name, value in named.items()}}
+    settings, journal = parse_settings(yaml.safe_load(compose_params("full"))), Journal(tmp_path)
+    now = datetime.now(UTC)
+    journal.append("week_skipped", week=due_week((), settings.schedule, now), why="nothing new")
+    assert what_starts(journal.events(), settings, now, scheduled=asked["scheduled"], reviews=0)
 
 
 def test_the_readme_mentions_every_file_of_the_folder() -> None:

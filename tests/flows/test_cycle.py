@@ -230,7 +230,7 @@ def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path
     journal.append("candidate", cycle=cycle.cycle, model_sha256="a" * 64, path=f"models/{cycle.cycle}")
     write_json(root / FOLDER / f"{cycle.cycle}.json", {"cycle": cycle.cycle, "cases": [], "samples": [gone[:16]]})
     with lease(root, "retrain"):
-        conclude(root, settings, journal, cycle, "nothing was trained")
+        conclude(root, settings, journal, cycle, Decision("held", "nothing was trained"))
     assert f"erased {gone[:16]} on request; the weights of {cycle.cycle} learned from it and stay" in capsys.readouterr().err
     use = read_manifest(root / "data" / "raw" / batch).set_index("sample_id")["use"]
     assert use[gone] == "never" != use[sha256_bytes(contents[1])] and not batches_with(root, gone)

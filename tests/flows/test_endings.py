@@ -58,7 +58,9 @@ def merge(path: Path, values: dict[str, Any]) -> None:
     write_json(path, json.loads(path.read_text()) | values)
 
 
-def test_media_that_cannot_teach_end_their_cycle_and_the_next_media_come_in(loop: Loop) -> None:
+def test_media_that_cannot_teach_end_their_cycle_and_are_judged_again_with_the_next_media(loop: Loop) -> None:
+    """They waited for a person, and the next media were judged without them: fakes whose reals come in a week later, or first weeks of few people."""
+
     def hopeless(root: Path) -> None:
         if read_cycle(root).batches == ("b001",):
             said = "There is no real clip to train on. Why: no sample with this label has a face"
@@ -66,12 +68,12 @@ def test_media_that_cannot_teach_end_their_cycle_and_the_next_media_come_in(loop
 
     after(loop, "assemble", hopeless)
     loop.waiting.append(("b001", "good"))
-    assert loop.run(False, None) == "held" and "no real clip to train on" in last(loop).reason
-    assert batch_states(Journal(loop.root).events())["b001"].state == "held"
+    assert loop.run(False, None) == "held" and "no real clip to train on" in last(loop).reason and "judged again with what comes in next" in last(loop).reason
+    waits = batch_states(Journal(loop.root).events())["b001"]
+    assert waits.state == "deferred" and waits.put_off, "no gate has judged it"
+    assert loop.run(False, None) == "nothing new"
     loop.waiting.append(("b002", "good"))
-    assert loop.run(False, None) == "promoted"
-    set_batch_state(loop.root, "b001", "accepted", "ana", "now there are reals beside it")
-    assert loop.run(False, None) == "promoted" and last(loop).judged == ("b001",)
+    assert loop.run(False, None) == "promoted" and last(loop).judged == ("b001", "b002")
 
 
 def test_a_known_batch_that_is_taken_out_while_a_cycle_is_paused_ends_that_cycle(loop: Loop) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from flows.schedule import cron_line
 from media.synthetic import make_sample_media
 from tests.system.world import quick_workspace, vigil, words_of
 from vigil.opening import open_workspace
+from workspace.journal import Journal
 from workspace.registry import find_running, open_registry
 from workspace.settings import ScheduleSettings, load_settings
 
@@ -67,6 +69,49 @@ def _wait_until_served(said: str) -> str:
         time.sleep(0.2)
     time.sleep(1)
     return address
+
+
+def _serve_for_a_moment(root: Path, *words: str) -> str:
+    """The address of the deployment that `vigil schedule` served until it was there."""
+    with subprocess.Popen([sys.executable, "-m", "vigil", "schedule", *words, "-w", str(root)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = _wait_until_served(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    return address
+
+
+@pytest.mark.usefixtures("one_server")
+def test_workspaces_that_have_nothing_yet_are_each_served_under_a_name_of_their_own_and_keep_it(tmp_path: Path):
+    """Two folders of one name had one deployment, and one was asked for both. With the first event came another name; the old one stayed active."""
+    for place in ("x", "y"):
+        open_workspace(tmp_path / place / "vigil", "demo")
+    one, other = (_serve_for_a_moment(tmp_path / place / "vigil") for place in ("x", "y"))
+    paths = [httpx.get(address).json()["parameters"]["workspace"] for address in (one, other)]
+    assert paths == [str(tmp_path / "x/vigil"), str(tmp_path / "y/vigil")], (one, other)
+    Journal(tmp_path / "x/vigil").append("week_skipped", week="2026-W48", why="nothing new")
+    assert _serve_for_a_moment(tmp_path / "x/vigil") == one
+
+
+@pytest.mark.usefixtures("one_server")
+def test_what_nobody_was_there_to_be_asked_is_forgotten_but_for_what_a_person_started(tmp_path: Path):
+    """Each hour in which nobody served was asked for later, one after the other, and what a person had started waited behind them."""
+    root, words = tmp_path / "late", ("--cron", "0 0 1 1 *")
+    open_workspace(root, "demo")
+    deployment = httpx.get(_serve_for_a_moment(root, *words)).json()["id"]
+    api, now = os.environ["PREFECT_API_URL"], datetime.now(UTC)
+    window = {"start_time": (now - timedelta(days=366)).isoformat(), "end_time": now.isoformat(), "min_runs": 1}
+    httpx.post(f"{api}/deployments/{deployment}/schedule", json=window).raise_for_status()
+    httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={"name": "by-hand"}).raise_for_status()
+
+    def due() -> set[str]:
+        until = {"expected_start_time": {"before_": (now + timedelta(hours=1)).isoformat()}}
+        found = httpx.post(f"{api}/flow_runs/filter", json={"deployments": {"id": {"any_": [deployment]}}, "flow_runs": until})
+        return {run["name"] for run in found.raise_for_status().json()}
+
+    assert len(due()) > 1
+    _serve_for_a_moment(root, *words)
+    assert due() == {"by-hand"}
 
 
 @pytest.mark.usefixtures("one_server")
