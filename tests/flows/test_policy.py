@@ -277,6 +277,30 @@ def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path)
     assert not make_plan(log.events(), settings).work, "how much is known only when it would run"
 
 
+def test_another_precision_is_a_change_and_another_address_is_none(tmp_path: Path) -> None:
+    """Who switched serve.int8 was told that nothing is new, and the model of before went on serving."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    log, params = Journal(root), root / "params.yaml"
+
+    def promoted_by_these_settings(batch: str) -> None:
+        cycle, fingerprint = f"2026-W01.{batch[1]}", settings_fingerprint(load_settings(params))
+        log.append("batch_added", batch=batch, source="s", samples=3, quarantined=0)
+        log.append("cycle_opened", cycle=cycle, judged=[batch], base_model="", fingerprint=fingerprint, scheduled=False, week="")
+        log.append("candidate", cycle=cycle, model_sha256=batch[1] * 64, path=f"models/{cycle}", fingerprint=fingerprint)
+        log.append("batch_state", batch=batch, state="accepted", who="vigil", why="promoted")
+        log.append("cycle_closed", cycle=cycle, outcome="promoted", reason="passed", verdict_sha256="", drifted=False)
+
+    promoted_by_these_settings("b1")
+    change_settings(root, {"serve": {"port": 8123, "threads": 3}})
+    assert would_run(root, load_settings(params)).reasons == ()
+    for number, int8 in enumerate((True, False), start=2):
+        change_settings(root, {"serve": {"int8": int8}})
+        assert would_run(root, load_settings(params)).reasons == ("a setting or a stage version changed",)
+        promoted_by_these_settings(f"b{number}")
+        assert would_run(root, load_settings(params)).reasons == ()
+
+
 def test_a_source_that_cannot_be_read_is_told_and_is_never_called_nothing_new(tmp_path: Path) -> None:
     """A timer whose only source was gone ended well, hour after hour, with a line that nobody read."""
     root = tmp_path / "w"
