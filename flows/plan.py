@@ -13,7 +13,7 @@ from workspace.promotion import overrides
 from workspace.settings import Settings
 from workspace.state import batch_states, champion, cycles, decided, open_cycle, promoted_cycles
 
-# A change of these decides nothing about the data or the model.
+# A change of these decides nothing about the data or the model, but for serve.int8.
 NOT_TRAINED_ON = {"format", "ingest", "schedule", "policy", "serve", "feedback", "registry", "remote"}
 
 
@@ -61,6 +61,8 @@ def unread_sources(problems: Sequence[str]) -> DataError:
 def settings_fingerprint(settings: Settings) -> str:
     """A hash of every setting that changes data or model."""
     kept = {key: value for key, value in settings.model_dump(mode="json", by_alias=True).items() if key not in NOT_TRAINED_ON}
+    if settings.serve.int8:  # only then: the hash of a workspace that never asked for it stays what it was
+        kept["serve"] = {"int8": True}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

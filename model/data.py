@@ -76,7 +76,8 @@ class ClipDataset:
             raise DataError(
                 "The clips do not fit the model.",
                 why=f"sizes {sorted(set(rows['size_px']))} px, the model takes {size_px} px",
-                next_step="Compute the faces again: raise stage_versions.faces.",
+                next_step="Set faces.size_px in params.yaml to the size of the clips, or run `vigil retrain`, which cuts the faces anew. Beside a champion of"
+                " another size it refuses to: for another one begin a workspace of its own (`vigil init`) and ingest there.",
             )
         self._places: dict[str, NDArray[Any]] = {name: self.rows[name].to_numpy() for name in READ_BY if name in self.rows.columns}
         self._ids = self.rows["clip_id"].to_numpy(dtype=object)

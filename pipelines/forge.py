@@ -93,7 +93,7 @@ def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
     origins |= {name: PUBLISHED[name].origin for name in sorted(set(PUBLISHED) & {job.forger for job in jobs})}
     if origins:
         report["plugins"] = origins
-    if programs := {plugin.name: files_of(plugin) for plugin in settings.forge.plugins}:
+    if programs := {plugin.name: files_of(root, plugin) for plugin in settings.forge.plugins}:
         report["programs"] = programs
     write_json(out / REPORT, report)
     return report

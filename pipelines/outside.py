@@ -35,7 +35,7 @@ def idle_forgers(root: Path, batch: str) -> list[str]:
 
 def forged_otherwise(root: Path, settings: Settings, batches: Iterable[str]) -> list[str]:
     """Those of the batches that were forged by a program or a generator of `forge.plugins` whose file is another one by now; one that is away is none."""
-    now = {plugin.name: files_of(plugin) for plugin in settings.forge.plugins if plugin.name in settings.forge.forgers}
+    now = {plugin.name: files_of(root, plugin) for plugin in settings.forge.plugins if plugin.name in settings.forge.forgers}
 
     def changed(batch: str) -> bool:
         then: dict[str, dict[str, str]] = _report_of(root, batch).get("programs", {})
@@ -52,11 +52,11 @@ def _report_of(root: Path, batch: str) -> dict[str, Any]:
     return {}
 
 
-def files_of(plugin: PluginSettings) -> dict[str, str]:
-    """The sha256 of the files that an outside forger runs by, by path: of its generator, or of the files that its command names."""
+def files_of(root: Path, plugin: PluginSettings) -> dict[str, str]:
+    """The sha256 of the files that an outside forger runs by, by path (a relative one is of the workspace): of its generator, or of those in its command."""
     named = [plugin.onnx] if plugin.onnx else [shutil.which(plugin.command[0]) or "", *plugin.command[1:]]
     found: dict[str, str] = {}
     for path in named:
         with suppress(OSError, ValueError):
-            found |= {path: sha256_file(Path(path))} if Path(path).is_file() else {}
+            found |= {path: sha256_file(root / path)} if (root / path).is_file() else {}
     return found

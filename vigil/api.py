@@ -194,10 +194,10 @@ class Workspace:
 
     def retrain(self, *, scheduled: bool = False, force: bool = False, dry_run: bool = False) -> dict[str, Any]:
         """Run one cycle as `vigil retrain` does; its outcome (`promoted`, `held`, `nothing new`). With `dry_run` what would run, and why."""
-        from vigil.cycles import run_cycle, would_run
+        from vigil.cycles import rehearse, run_cycle
 
         if dry_run:
-            return would_run(self.root, self.settings, force).as_dict()
+            return rehearse(self.root, self.settings, force).as_dict()
         return run_cycle(self.root, self.settings, scheduled=scheduled, force=force)
 
     def __repr__(self) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan, make_plan, unread_sources
-from flows.policy import NOT_DUE, TRAINING, how_much, waiting_reviews, what_starts
-from workspace.cycle import due_week, iso_week
+from flows.policy import NONE, NOT_DUE, TRAINING, how_much, waiting_reviews, what_starts
+from workspace.cycle import due_week, iso_week, told_cycle
 from workspace.errors import LeaseHeldError
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
-from workspace.state import batch_states, held_batches
+from workspace.state import batch_states, held_batches, promoted
 from workspace.unsent import unsent
 
 
@@ -34,6 +34,30 @@ def would_run(root: Path, settings: Settings, force: bool = False) -> Plan:
     work = how_much(events, settings, plan, iso_week(now, settings.schedule.timezone))  # of a run by hand
     start = what_starts(events, settings, now, scheduled=True, reviews=waiting_reviews(root, settings))
     return replace(plan, work=work.kind, work_why=work.why, due=due or "", timer=start.why, unread=unread)
+
+
+def rehearse(root: Path, settings: Settings, force: bool = False) -> Plan:
+    """What `would_run` says, once the settings and the champion were looked at as a cycle looks at them before its first stage; raises what that would raise.
+
+    For a person who asks: to know the names in the settings may take torch.
+    """
+    plan = would_run(root, settings, force)
+    if not plan.needed:
+        return plan
+    from flows.opening import refuse_missing_parameters, refuse_other_ground
+    from pipelines.names import refuse_unknown_names
+    from workspace.modelfiles import verify_promoted
+
+    refuse_unknown_names(root, settings)
+    refuse_missing_parameters(root)
+    if plan.work == NONE:  # what is decided is only closed
+        return plan
+    events = Journal(root).events()
+    base = promoted(events).get(plan.base_cycle)
+    if base and (root / base.path).exists():  # one that is not here would be fetched first
+        verify_promoted(root, base)
+    refuse_other_ground(root, settings, plan.base_cycle, told_cycle(root, events, plan.resume)[0] if plan.resume else None)
+    return plan
 
 
 def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force: bool = False) -> dict[str, Any]:

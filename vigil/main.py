@@ -171,12 +171,12 @@ def retrain(
     as_json: JsonOption = False,
 ) -> None:
     """Run one cycle: ingest, check, forge, train, judge, then promote or hold. Goes on where a stopped one ended."""
-    from vigil.cycles import describe, describe_plan, run_cycle, would_run
+    from vigil.cycles import describe, describe_plan, rehearse, run_cycle
 
     root = root_of(workspace)
     settings = settings_of(root)
     if dry_run:
-        plan = would_run(root, settings, force)
+        plan = rehearse(root, settings, force)
         emit(plan.as_dict(), describe_plan(plan.as_dict()), as_json)
         return
     outcome = run_cycle(root, settings, scheduled=scheduled, force=force)

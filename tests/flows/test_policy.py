@@ -19,12 +19,15 @@ from flows.taking_in import Taken
 from pipelines.pretrain import shortened
 from tests.flows.test_weeks import Clock
 from tests.system.world import change_settings, vigil, vigil_json
+from tests.workspace.worlds import make_model
+from vigil.api import Workspace
 from vigil.cycles import describe_plan, run_cycle, would_run
 from vigil.deciding import set_batch_state
 from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
 from workspace.cycle import Cycle, iso_week, read_cycle, write_cycle
-from workspace.errors import DataError, WorkspaceError
+from workspace.errors import DataError, SettingsError, WorkspaceError
+from workspace.files import read_json, write_json
 from workspace.journal import NO_HASH, Event, Journal
 from workspace.settings import CyclePolicy, ScheduleSettings, Settings, load_settings
 
@@ -275,6 +278,68 @@ def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path)
     assert "a timer would run it: what came in with 2026-W01.2 had drifted" in vigil("retrain", "--dry-run", "-w", root).stdout
     assert "vigil retrain (fine-tune): 1 new batch" in vigil("status", "-w", root).stdout
     assert not make_plan(log.events(), settings).work, "how much is known only when it would run"
+
+
+def test_another_precision_is_a_change_and_another_address_is_none(tmp_path: Path) -> None:
+    """Who switched serve.int8 was told that nothing is new, and the model of before went on serving."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    log, params = Journal(root), root / "params.yaml"
+
+    def promoted_by_these_settings(batch: str) -> None:
+        cycle, fingerprint = f"2026-W01.{batch[1]}", settings_fingerprint(load_settings(params))
+        log.append("batch_added", batch=batch, source="s", samples=3, quarantined=0)
+        log.append("cycle_opened", cycle=cycle, judged=[batch], base_model="", fingerprint=fingerprint, scheduled=False, week="")
+        log.append("candidate", cycle=cycle, model_sha256=batch[1] * 64, path=f"models/{cycle}", fingerprint=fingerprint)
+        log.append("batch_state", batch=batch, state="accepted", who="vigil", why="promoted")
+        log.append("cycle_closed", cycle=cycle, outcome="promoted", reason="passed", verdict_sha256="", drifted=False)
+
+    promoted_by_these_settings("b1")
+    change_settings(root, {"serve": {"port": 8123, "threads": 3}})
+    assert would_run(root, load_settings(params)).reasons == ()
+    for number, int8 in enumerate((True, False), start=2):
+        change_settings(root, {"serve": {"int8": int8}})
+        assert would_run(root, load_settings(params)).reasons == ("a setting or a stage version changed",)
+        promoted_by_these_settings(f"b{number}")
+        assert would_run(root, load_settings(params)).reasons == ()
+
+
+def test_a_dry_run_ends_as_the_run_would_where_its_settings_are_refused(tmp_path: Path) -> None:
+    """It promised a full training by settings that `vigil retrain` refuses at once, so that the timer was the first to say so."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    log, params = Journal(root), root / "params.yaml"
+    as_it_was, settings = params.read_text(), load_settings(params)
+    sha256, card = make_model(root, "2026-W01.1"), root / "models/2026-W01.1/card.json"
+    looks = {"faces": settings.faces.model_dump(mode="json"), "settings": {"split": settings.split.model_dump(mode="json")}}
+    write_json(card, read_json(card) | looks)
+    log.append("promotion", cycle="2026-W01.1", model_sha256=sha256, path="models/2026-W01.1", previous_sha256="", who="vigil", why="passed")
+
+    def asked() -> tuple[int, str]:
+        done = vigil("retrain", "--dry-run", "-w", root, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    larger = {"faces": {"size_px": 96}}
+    change_settings(root, larger)
+    code, said = asked()
+    assert code == 0 and said.startswith("Nothing new"), "where no cycle would begin, none is refused"
+    log.append("batch_added", batch="b1", source="s", samples=3, quarantined=0)
+    for blocks, says in (
+        (larger, "No cycle was opened: faces would be cut another way than the champion looks at them.\n  Why:  faces.size_px is 96, the champion's 64\n"),
+        ({"split": {"train": 0.5, "validation": 0.25}}, "No cycle was opened: people would be split another way"),
+        ({"model": {"backbone": "resnext_big"}}, "Unknown backbone 'resnext_big'."),
+    ):
+        params.write_text(as_it_was)
+        change_settings(root, blocks)
+        code, said = asked()
+        assert code == 1 and says in said and "Would run" not in said
+        with pytest.raises(SettingsError):
+            Workspace(root).retrain(dry_run=True)
+    params.write_text(as_it_was)
+    assert asked()[0] == 0
+    card.write_text("{")
+    code, said = asked()
+    assert code == 1 and "card.json cannot be read" in said, "such a champion is none to train against either"
 
 
 def test_a_source_that_cannot_be_read_is_told_and_is_never_called_nothing_new(tmp_path: Path) -> None:

@@ -271,6 +271,22 @@ def test_a_batch_is_forged_anew_by_another_program_of_the_same_name(workspace_co
     assert idle_forgers(workspace_copy, "w1") == forged_otherwise(workspace_copy, settings, ["w1"]) == []
 
 
+def test_another_generator_is_noticed_wherever_the_caller_stands(workspace_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path was looked for where the caller stood: a batch kept the fakes of a generator that was replaced, or met another file of that name."""
+    generator, elsewhere = workspace_copy / "gen.onnx", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    generator.write_bytes(b"one")
+    settings = demo_settings({"forge": {"forgers": ["self_blend", "theirs"], "plugins": [{"name": "theirs", "onnx": "gen.onnx"}]}})
+    monkeypatch.chdir(workspace_copy)  # as DVC runs the stage
+    forge.run(workspace_copy, settings, "w1")
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "gen.onnx").write_bytes(b"not this one")
+    assert forged_otherwise(workspace_copy, settings, ["w1"]) == []
+    (elsewhere / "gen.onnx").unlink()
+    generator.write_bytes(b"two")
+    assert forged_otherwise(workspace_copy, settings, ["w1"]) == ["w1"]
+
+
 def test_a_program_from_outside_forges_a_batch_and_its_failures_are_reasons(workspace_copy: Path, tmp_path: Path) -> None:
     script = tmp_path / "forger.py"
     script.write_text(

@@ -50,7 +50,7 @@ class PluginSettings(Block):
     RULES = (Rule(("onnx", "command"), lambda onnx, command: bool(onnx) != bool(command), "name either `onnx` or `command`"),)
 
     name: str = Field(description="Name of the forger, and of the generator in every table.", pattern=r"^[a-z0-9][a-z0-9_]{0,40}$")
-    onnx: str = Field("", description="Path of an exported image generator: [N, D] -> [N, 3, H, W] in -1..1.")
+    onnx: str = Field("", description="Path of an exported image generator (a relative one is of the workspace): [N, D] -> [N, 3, H, W] in -1..1.")
     command: tuple[str, ...] = Field((), strict=False, description="Program and words; {input}, {output} and {seed} are replaced.")
     timeout_seconds: Positive = Field(120, description="A command that takes longer for one clip is ended.")
     arrived: date | None = Field(None, strict=False, description="Day from which cycles draw what it forges, to train or to judge; none: at once.")
