@@ -18,6 +18,7 @@ from feedback import audit
 from feedback.access import Actor
 from feedback.database import Database, new_id, now
 from feedback.database import exists as has_database
+from feedback.learned import batch_state
 from feedback.ordering import Candidate, gold_slots, in_order, keyed, uncertainty_of, use_of
 from feedback.quality import quality
 from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS, USERS
@@ -224,7 +225,8 @@ class Cases:
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any] | None:
         """Take back one's own answer; a case that it settled is open again. None for an unknown case.
 
-        Raises NotReviewable where there is nothing to take back, or nothing left to look at again; TooLate when the label was handed over.
+        Raises NotReviewable where there is nothing to take back, or nothing left to look at again; TooLate when the label was handed over
+        and its batch stands.
         """
         with self.database.write() as connection:
             case = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one_or_none()
@@ -366,10 +368,11 @@ class Cases:
         return bool(case["kind"]) and answer.get("faces") != 0
 
     def _withdraw(self, connection: Connection, case_id: str) -> None:
-        """Take a label back from the outbox. Raises TooLate when it has left."""
-        row = connection.execute(select(OUTBOX.c.state).where(OUTBOX.c.case_id == case_id)).one_or_none()
-        if row is not None and row.state != "waiting":
-            raise TooLate("This case was handed over to training. Its batch can be dropped (`vigil batches drop`), or the upload erased.")
+        """Take a label back from the outbox, or of a batch that was dropped since. Raises TooLate when it has left otherwise."""
+        row = connection.execute(select(OUTBOX.c.state, OUTBOX.c.batch).where(OUTBOX.c.case_id == case_id)).one_or_none()
+        dropped = row is not None and row.state == "ingested" and batch_state(self.database.root, row.batch) == "dropped"
+        if row is not None and row.state != "waiting" and not dropped:
+            raise TooLate("This case was handed over to training. First its batch must be dropped (`vigil batches drop`), or the upload erased.")
         connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id))
 
     def _governed(self, connection: Connection, case_id: str) -> dict[str, Any] | None:

@@ -149,7 +149,8 @@ class Erasing:
         before = connection.execute(select(ERASURES).where(ERASURES.c.sha256 == sha256)).mappings().one_or_none()
         earlier: dict[str, Any] = dict(before["detail"]) if before is not None else {}
         models = joined(earlier.get("models", []), learned_by(self.database.root, case_id), held.models)
-        requested = bool(handed_over) or wanted.everywhere or (before is not None and before["state"] == "requested")
+        in_batch = bool(case_id) and case_id in held.batches.values()  # also in one that was dropped, where the label goes to another or was taken back
+        requested = bool(handed_over) or in_batch or wanted.everywhere or (before is not None and before["state"] == "requested")
         everywhere = wanted.everywhere or bool(earlier.get("everywhere"))
         kept_in = [] if requested and everywhere else [batch for batch, case_of in held.batches.items() if not case_of or case_of != case_id]
         detail = {

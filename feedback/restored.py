@@ -1,11 +1,12 @@
 """A workspace that was restored from a backup beside a database that lived on: what it lost since, and what it has again, by what the database knows.
 
-- Labels that training got, in batches that the journal does not know: `hand_over_again` has them wait for the next batch.
+- Labels that training got, in batches that the journal does not know: `hand_over_again` has them wait for the next batch. So it does with those of a
+  batch that was dropped so that what it holds comes in again (`vigil batches drop --again`): the database is the source of these.
 - What was taken out of the training data, and is in a batch again: `erase_again` asks for it once more (feedback/forgetting.py does it).
 - Media that were deleted, by age or on request, and lie in the workspace again, or in their bucket (which may be put back alone): `erase_again` deletes them.
 
-A batch that is dropped, held, or not on this machine is in the journal, and one of a `git clone` as well. Where nothing was restored, nothing is
-found. Safe to repeat: what is handed over is known by its content, and what was done is found no more. Each step is in the trail.
+Any other batch that is dropped, held, or not on this machine is in the journal, and one of a `git clone` as well. Where nothing was restored, nothing else
+is found. Safe to repeat: what is handed over is known by its content, and what was done is found no more. Each step is in the trail.
 """
 
 import logging
@@ -36,6 +37,7 @@ LOG = logging.getLogger("vigil.keep")
 EXPORT = re.compile(r"feedback-[0-9a-f]{16}")  # what the first service noted in place of a batch: the folder that it had handed over
 MANY = 1000  # values of one question: SQLite takes some thousands
 WHY = "this workspace was restored from a backup"
+DROPPED = "its batch was dropped so that it comes in again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def look(root: Path, settings: Settings, bucket: bool = False) -> Restored:
         return Restored()
     with closing(Database(root, settings)) as database:
         with database.read() as connection:
-            rows, erased, media = _in_no_batch(connection, root), _back_in_batches(connection, root), _deleted(connection, lying_here(root))
+            rows = [row for row in _to_come_again(connection, root) if row["why"] == WHY]
+            erased, media = _back_in_batches(connection, root), _deleted(connection, lying_here(root))
         if bucket:
             media |= _back_in_bucket(database, settings)
     labels = _kept(root, settings, rows)
@@ -84,26 +87,26 @@ def to_hand_over_again(root: Path, settings: Settings) -> int:
     if not exists(root, settings):
         return 0
     with closing(Database(root, settings)) as database, database.read() as connection:
-        rows = _in_no_batch(connection, root)
+        rows = _to_come_again(connection, root)
     return len(_kept(root, settings, rows))
 
 
 def hand_over_again(root: Path, settings: Settings) -> int:
-    """Have the labels wait that training got in a batch which this workspace knows nothing of; returns how many."""
+    """Have the labels wait that training got in a batch which this workspace knows nothing of, or which was dropped to come again; returns how many."""
     if not exists(root, settings):
         return 0
     with closing(Database(root, settings)) as database:
         with database.read() as connection:
-            rows = _in_no_batch(connection, root)
+            rows = _to_come_again(connection, root)
         kept = {row["case_id"] for row in _kept(root, settings, rows)}  # asked before: nobody waits to write for what a store answers
         if not kept:
             return 0
         with database.write() as connection:
-            labels = [row for row in _in_no_batch(connection, root) if row["case_id"] in kept and row["media"] != "deleted"]
+            labels = [row for row in _to_come_again(connection, root) if row["case_id"] in kept and row["media"] != "deleted"]
             for row in labels:
                 waits = {"state": "waiting", "batch": "", "exported_at": "", "ingested_at": ""}
                 connection.execute(update(OUTBOX).where(OUTBOX.c.case_id == row["case_id"]).values(**waits))
-                told = {"batch": row["batch"], "sha256": row["sha256"], "why": WHY}
+                told = {"batch": row["batch"], "sha256": row["sha256"], "why": row["why"]}
                 audit.append(connection, HANDOVER, "case.handover_again", f"case:{row['case_id']}", told)
             return len(labels)
 
@@ -139,21 +142,22 @@ def erase_again(root: Path, settings: Settings, database: Database) -> int:
     return len(done)
 
 
-def _in_no_batch(connection: Connection, root: Path) -> list[dict[str, Any]]:
-    """The labels of batches that the journal does not know."""
+def _to_come_again(connection: Connection, root: Path) -> list[dict[str, Any]]:
+    """The labels of batches that the journal does not know, or that were dropped to come in again; `why` says which."""
     got = select(OUTBOX.c.batch).where(OUTBOX.c.state == "ingested").distinct()
     named = {batch for batch in connection.execute(got).scalars() if batch and not EXPORT.fullmatch(batch)}
-    unknown = named - batch_states(Journal(root).events()).keys()
-    if not unknown:
+    states = batch_states(Journal(root).events())
+    why = {batch: DROPPED if batch in states else WHY for batch in named if batch not in states or states[batch].again}
+    if not why:
         return []
     query = (
         select(OUTBOX.c.case_id, OUTBOX.c.batch, CASES.c.sha256, MEDIA.c.state.label("media"))
         .join(CASES, CASES.c.id == OUTBOX.c.case_id)
         .join(MEDIA, MEDIA.c.sha256 == CASES.c.sha256)
-        .where(OUTBOX.c.state == "ingested", OUTBOX.c.batch.in_(unknown), CASES.c.state != "erased")
+        .where(OUTBOX.c.state == "ingested", OUTBOX.c.batch.in_(why), CASES.c.state != "erased")
         .order_by(OUTBOX.c.case_id)
     )
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return [{**row, "why": why[row["batch"]]} for row in connection.execute(query).mappings()]
 
 
 def _kept(root: Path, settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
 from workspace.files import write_json
 from workspace.lease import Holder, serving_alone
+from workspace.processes import find_ancestor, is_orphan
 from workspace.quiet import set_quiet_environment
 from workspace.settings import Settings, load_settings
 
@@ -183,19 +184,12 @@ class _Parent:
     """Who started this process. VIGIL_PARENT (pid:create_time) names it when a process stands in between."""
 
     def __init__(self) -> None:
+        me, token = psutil.Process(), os.environ.get("VIGIL_PARENT", "")
         self.pid = os.getppid()
-        named, _, created = os.environ.get("VIGIL_PARENT", "").partition(":")
-        self.named = (int(named), float(created)) if named.isdigit() and created else None
+        self.named, self.orphaned = find_ancestor(me, token), is_orphan(me, token)
 
     def is_gone(self) -> bool:
-        if os.getppid() != self.pid:
-            return True
-        if self.named is None:
-            return False
-        try:
-            return abs(psutil.Process(self.named[0]).create_time() - self.named[1]) > 1.0
-        except psutil.NoSuchProcess:
-            return True
+        return self.orphaned or os.getppid() != self.pid or (self.named is not None and not self.named.is_running())
 
 
 def is_local(host: str) -> bool:

@@ -312,7 +312,7 @@ class Service:
         return self.cases.refusal(actor, case_id)
 
     def undo(self, actor: Actor, case_id: str) -> dict[str, Any]:
-        """Take back one's own answer, until it was handed over: TooLate."""
+        """Take back one's own answer, until it was handed over, and once its batch is dropped: else TooLate."""
         authorize(actor, "case.undo", actor.user_id)
         self._found_case(case_id)
         return self._case_for(actor, self._settled(self.cases.undo(actor, case_id)))

@@ -34,7 +34,8 @@ def take_in(root: Path, settings: Settings, sources: Sequence[SourceSettings]) -
     every = [*sources, *_reviewed_cases(root, settings)]
     report = ingest(root, settings, every, progress=Progress("ingest"))  # without a source, too: a killed run may have left a batch
     close_outbox(root, settings)
-    lost = [f"{again} decided cases are handed over again: their batch is not in this workspace, as after a restore from a backup"] if again else []
+    why = "their batch was dropped so that they come in again, or is not in this workspace, as after a restore from a backup"
+    lost = [f"{again} decided cases are handed over again: {why}"] if again else []
     lines = [*lost, *(report.lines() if every or report.batches else ()), *erase_requested(root, settings)]
     version_batches(root)
     return Taken(tuple(lines), tuple(f"{source}: {in_one_line(why)}" for source, why in report.refused.items()))

@@ -19,6 +19,7 @@ from pipelines.predictions import UNKNOWN
 from pipelines.robustness import WHITEBOX_EPS, point_at
 from workspace.cycle import Cycle
 from workspace.files import atomic_file
+from workspace.for_review import unnamed_reasons
 from workspace.journal import Journal
 from workspace.state import batch_states, champion, decided, open_cycle, promoted
 
@@ -240,7 +241,7 @@ def came_in(root: Path, batch: str) -> dict[str, Any]:
         "kinds": dict(sorted(kinds.items())),
         "quarantined": len(samples) - len(taken),
         "clips": faces.get("clips"),
-        "reasons": faces.get("reasons", {}),
+        "reasons": unnamed_reasons(faces.get("reasons", {})),  # the page outlives the files
         "success": checks.get("success"),
         "checks": len(checks.get("expectations", [])),
         "failed": failed,

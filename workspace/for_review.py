@@ -71,13 +71,18 @@ def without_names(reason: str) -> str:
     return TWO_LABELS if reason.startswith(TWO_LABELS) else reason
 
 
+def unnamed_reasons(numbers: Mapping[str, int]) -> dict[str, int]:
+    """How many files were put aside for each reason, `without_names`."""
+    reasons: dict[str, int] = {}
+    for reason, number in numbers.items():
+        reasons[without_names(reason)] = reasons.get(without_names(reason), 0) + number
+    return reasons
+
+
 def unnamed(summary: Mapping[str, Any]) -> dict[str, Any]:
     """A batch's summary in numbers alone: an erasure takes names out of the manifest, and must not have to look for them here."""
-    reasons: dict[str, int] = {}
-    for reason, number in summary.get("by_reason", {}).items():
-        reasons[without_names(reason)] = reasons.get(without_names(reason), 0) + number
     lists = {name: len(told) for name in NAMING_FILES if isinstance(told := summary.get(name, 0), list)}
-    return {"conflicts": 0, **summary, "by_reason": reasons, **lists}
+    return {"conflicts": 0, **summary, "by_reason": unnamed_reasons(summary.get("by_reason", {})), **lists}
 
 
 def waiting_samples(root: Path) -> Iterator[Waiting]:

@@ -8,6 +8,7 @@ What cannot be taken out are the weights of models that were trained with a samp
 
 import contextlib
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
 from workspace.errors import DataError, WorkspaceError, first_few
-from workspace.files import read_json, write_json
+from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
@@ -38,6 +39,8 @@ FORGING = ".vigil/forging"  # a folder a batch: the crops that a program from ou
 # Made, fetched or handed over again when they are needed:
 CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox", ".vigil/unfinished", FORGING)
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
+PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
+NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
 MOST_JSON_BYTES = 64 << 20
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
@@ -92,6 +95,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
             forgotten[sample_id].folders.append(str(made.relative_to(root)))
     forget_conflicts(root, wanted)
     _forget_names(root, wanted)
+    _forget_on_pages(root)
     _version(root, batches, {batch for of in named.values() for batch in of})
     _fetch_earlier(root)
     held = _held(root, wanted, kept_in)
@@ -242,6 +246,15 @@ def _forget_names(root: Path, samples: Collection[str]) -> None:
         return
     if any(gone.values()):
         write_json(root / SEEN, {**stored, "sources": kept, "unlabelled": bare})
+
+
+def _forget_on_pages(root: Path) -> None:
+    """Take all names of files out of the pages of cycles, which are not written again; those of now name none."""
+    for page in (path for pattern in PAGES for path in sorted(root.glob(pattern))):
+        found = page.read_bytes()
+        if (kept := NAMED_ON_PAGES.sub(TWO_LABELS.encode(), found)) != found:
+            with atomic_file(page, "wb") as handle:
+                handle.write(kept)
 
 
 def mentioned(path: Path, samples: Collection[str]) -> set[str]:

@@ -27,6 +27,7 @@ PARENT_GONE = 75  # EX_TEMPFAIL of sysexits.h: run it again
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 PAUSE_SECONDS = 2.0
+TOKEN = re.compile(r"\d+:\d+(\.\d+)?")
 CLOCK_SECONDS = 2.0  # psutil derives create_time from the wall clock, which may be adjusted a little
 
 
@@ -75,7 +76,7 @@ def find_process(token: str) -> "psutil.Process | None":
     """
     import psutil
 
-    if not re.fullmatch(r"\d+:\d+(\.\d+)?", token):
+    if not TOKEN.fullmatch(token):
         raise ValueError(f"{token!r} is not of the form pid:create_time")
     pid, created = token.split(":")
     try:
@@ -84,6 +85,19 @@ def find_process(token: str) -> "psutil.Process | None":
         return process if same and _lives(process) else None
     except psutil.NoSuchProcess:
         return None
+
+
+def find_ancestor(process: "psutil.Process", token: str) -> "psutil.Process | None":
+    """The ancestor of `process` that a `pid:create_time` token names; None when it is not among them, or no longer.
+
+    Its number is enough: an ancestor is the right one whatever a clock that was set meanwhile says of its age.
+    """
+    return next((found for found in process.parents() if str(found.pid) == token.split(":")[0]), None)
+
+
+def is_orphan(process: "psutil.Process", token: str) -> bool:
+    """Whether a `pid:create_time` token names none of the ancestors of `process`. One that is malformed makes no orphan."""
+    return bool(TOKEN.fullmatch(token)) and find_ancestor(process, token) is None
 
 
 def _lives(process: "psutil.Process") -> bool:
@@ -103,9 +117,7 @@ def start_parent_watchdog(parent: str) -> threading.Thread:
     """
     import psutil
 
-    watched = find_process(parent)
-    if watched is None:  # an ancestor is the right one whatever a stepped clock says of its age
-        watched = next((found for found in psutil.Process().parents() if str(found.pid) == parent.split(":")[0]), None)
+    watched = find_process(parent) or find_ancestor(psutil.Process(), parent)
     thread = threading.Thread(target=_watch, args=(watched,), name="parent-watchdog", daemon=True)
     thread.start()
     return thread
@@ -225,7 +237,7 @@ def find_orphans(root: Path) -> "list[psutil.Process]":
         try:
             process = psutil.Process(pid)
             environment = process.environ()
-            if environment.get("VIGIL_WORKSPACE") != workspace or not _is_orphan(process, environment.get("VIGIL_PARENT", "")):
+            if environment.get("VIGIL_WORKSPACE") != workspace or not is_orphan(process, environment.get("VIGIL_PARENT", "")):
                 continue
             for found in (process, *process.children(recursive=True)):
                 if found.pid not in spared and _lives(found):
@@ -233,14 +245,6 @@ def find_orphans(root: Path) -> "list[psutil.Process]":
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return list(orphans.values())
-
-
-def _is_orphan(process: "psutil.Process", token: str) -> bool:
-    try:
-        parent = find_process(token)
-    except ValueError:
-        return False
-    return parent is None or parent.pid not in {ancestor.pid for ancestor in process.parents()}
 
 
 def describe(process: "psutil.Process") -> str:

@@ -78,7 +78,7 @@ def add(service: Service) -> None:
 
         with tag("div", "", "columns"):
             _about(found, open_to_me)
-            _answers(found, open_to_me, refusal, take_back if answered and not gone and found["handover"] not in HANDED_OVER else None)
+            _answers(found, open_to_me, refusal, take_back if answered and not gone and not _trains(found) else None)
         if not open_to_me:
             _disputes(sent)
         if view.may("case.govern") and found["state"] != "erased":
@@ -108,6 +108,11 @@ def _way(one: dict[str, Any]) -> str:
     """How far the label of a decided case is on its way to training."""
     way = HANDOVERS.get(one["handover"], one["handover"]).format(batch=one["batch"])
     return f"{way}, {stands}" if (stands := BATCHES.get(one.get("batch_state", ""))) else way
+
+
+def _trains(found: dict[str, Any]) -> bool:
+    """Whether the label of a case was handed over to training, and its batch was not dropped since."""
+    return found["handover"] in HANDED_OVER and found.get("batch_state") != "dropped"
 
 
 def _pictures(sent: list[dict[str, Any]]) -> None:
@@ -223,8 +228,8 @@ def _govern(service: Service, view: View, found: dict[str, Any], gone: bool) -> 
 
     with tag("section", "", "card"):
         tag("h2", "Govern")
-        if found["handover"] in HANDED_OVER:
-            tag("p", "It was handed over to training. Its batch can be dropped (vigil batches drop), or the upload erased.", "muted")
+        if _trains(found):
+            tag("p", "It was handed over to training. First its batch must be dropped (vigil batches drop), or the upload erased.", "muted")
             return
         if found["state"] == "quarantined":
             button("Release from quarantine", lambda: do(service.release, done="It is released."))

@@ -878,6 +878,10 @@ def test_a_case_says_with_which_batch_its_label_came_in_and_not_that_it_is_train
     journal.append("batch_state", batch="2026-11-28-feedback", state="held", who="system", why="labels contradict")
     assert "which is held: a person decides" in rob.get(f"/console/cases/{sent['case_id']}").text
     assert served.by("rob").get(f"/v1/cases/{sent['case_id']}").json()["batch_state"] == "held"
+    assert "Take my answer back" not in rob.get(f"/console/cases/{sent['case_id']}").text
+    journal.append("batch_state", batch="2026-11-28-feedback", state="dropped", who="ana", why="a wrong answer")
+    assert "Take my answer back" in rob.get(f"/console/cases/{sent['case_id']}").text, "as was advised before"
+    assert "Known case" in logged_in(served, "emil").get(f"/console/cases/{sent['case_id']}").text
 
 
 def test_a_file_that_nothing_can_open_is_said_to_have_no_picture(served: Service, page: Browser, tmp_path: Path) -> None:

@@ -68,15 +68,17 @@ def test_a_probe_without_a_model_is_a_usage_error(root: Path, tmp_path: Path) ->
     assert ended.returncode == 2 and "--model-dir" in ended.stderr
 
 
-def test_a_probe_ends_when_its_parent_is_killed(root: Path, models: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("between", [(), ("sh", "-c", '"$@"; true', "sh")], ids=["its own", "a named one"])
+def test_a_probe_ends_when_its_parent_is_killed(root: Path, models: tuple[Path, Path], tmp_path: Path, between: tuple[str, ...]) -> None:
     ready = tmp_path / "ready.json"
-    arguments = [sys.executable, *command(root, ready, "--model-dir", str(models[0]), "--probe")]
-    code = f"import subprocess; subprocess.Popen({arguments!r}).wait()"
+    arguments = [*between, sys.executable, *command(root, ready, "--model-dir", str(models[0]), "--probe")]
+    code = "import os, subprocess; from workspace.processes import parent_token; os.environ['VIGIL_PARENT'] = parent_token()"
+    code += f"; subprocess.Popen({arguments!r}).wait()"
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment(), cwd=root)
     try:
         wait_for(ready.exists, bool)
         probe = psutil.Process(json.loads(ready.read_text())["pid"])
-        assert probe.is_running() and probe.ppid() == parent.pid
+        assert probe.is_running() and (probe.ppid() == parent.pid) == (not between)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
         wait_for(lambda: not probe.is_running() or probe.status() == psutil.STATUS_ZOMBIE, bool)
@@ -84,6 +86,13 @@ def test_a_probe_ends_when_its_parent_is_killed(root: Path, models: tuple[Path, 
     finally:
         if parent.poll() is None:
             parent.kill()
+
+
+def test_a_clock_that_was_set_meanwhile_ends_no_probe(root: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a process began is told by the wall clock: a step of 2 s in the hours of a cycle ended its probe, and the week was held with every gate passed."""
+    monkeypatch.setenv("VIGIL_PARENT", f"{os.getpid()}:{psutil.Process().create_time() - 60}")
+    with running(root, "--model-dir", str(models[0]), "--probe") as service, pytest.raises(subprocess.TimeoutExpired):
+        service.process.wait(3)
 
 
 def test_a_service_that_is_not_ready_in_time_is_not_promoted(

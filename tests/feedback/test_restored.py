@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from feedback import audit
+from feedback.cases import TooLate
 from feedback.erasing import Erasing
 from feedback.keep import StoreSilent
 from feedback.restored import Restored, erase_again, hand_over_again, look
@@ -95,6 +96,50 @@ def test_labels_handed_over_since_the_backup_come_in_again_once(world: World) ->
         assert hand_over_again(world.root, world.settings) == 0
     shutil.rmtree(world.root / "data" / "raw" / again)
     assert hand_over_again(world.root, world.settings) == 0
+
+
+def test_one_wrong_answer_of_a_batch_is_taken_back_and_the_others_come_in_again(world: World) -> None:
+    """Whoever dropped the batch, as was advised, was advised that again, and lost all its other answers: `--again` brought none of them back."""
+    contents = [picture(number) for number in range(3)]
+    wrong, *_ = cases = [world.upload(content)[1] for content in contents]
+    for case_id in cases:
+        world.decide(case_id, "real")
+    take_in.fn(world.root, world.settings, [])
+    (batch,) = batches(world)
+    with pytest.raises(TooLate, match="vigil batches drop"):
+        world.cases.undo(world.bob, wrong)
+    set_batch_state(world.root, batch, "dropped", who="ana", why="one is wrong")
+    assert hand_over_again(world.root, world.settings) == 0 and status_of(world.root, world.settings)["next"]["pending_cases"] == 0
+    undone = world.cases.undo(world.bob, wrong)
+    assert undone is not None and (undone["state"], undone["handover"]) == ("open", "")
+    set_batch_state(world.root, batch, "dropped", who="ana", why="one is wrong", again=True)
+    assert status_of(world.root, world.settings)["next"]["pending_cases"] == 2 and look(world.root, world.settings) == Restored() and not doctor(world)
+    assert take_in.fn(world.root, world.settings, []).lines[0].startswith("2 decided cases are handed over again")
+    (again,) = batches(world).keys() - {batch}
+    assert batches(world)[again].keys() == {sha256_bytes(content) for content in contents[1:]}
+    assert [one["why"] for one in told(world, "case.handover_again")] == ["its batch was dropped so that it comes in again"] * 2
+    world.cases.undo(world.ann, wrong)
+    world.decide(wrong, "fake")
+    take_in.fn(world.root, world.settings, [])
+    (last,) = batches(world).keys() - {batch, again}
+    assert batches(world)[last].keys() == {sha256_bytes(contents[0])} and hand_over_again(world.root, world.settings) == 0
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["handed over again", "taken back"])
+def test_an_upload_whose_batch_was_dropped_is_erased_out_of_it(world: World, again: bool) -> None:
+    """Its label is on its way to no training, or only to the next, and the dropped batch has the file all the same."""
+    detection_id, case_id = world.upload(picture(1))
+    world.decide(case_id, "real")
+    take_in.fn(world.root, world.settings, [])
+    (batch,) = batches(world)
+    set_batch_state(world.root, batch, "dropped", who="ana", why="wrong", again=again)
+    if again:
+        assert hand_over_again(world.root, world.settings) == 1
+    else:
+        world.cases.undo(world.bob, case_id)
+    assert Erasing(world.database, world.media).erase(world.sender, detection_id)["training"] == "requested"
+    erase_requested(world.root, world.settings)
+    assert batches(world) == {batch: {}}
 
 
 def test_a_store_of_media_that_is_silent_keeps_nobody_from_being_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from vigil.reading import report_of
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, write_cycle
 from workspace.files import write_json
+from workspace.for_review import TWO_LABELS
 from workspace.journal import Journal
 from workspace.state import batch_states
 
@@ -472,6 +473,14 @@ def test_a_batch_that_the_data_checks_refused_is_shown_with_what_was_wrong_with_
     write_json(tmp_path / "data/faces/b3/report.json", {"batch": "b3", "samples": [], "clips": 0, "reasons": {"truncated or corrupt": 20}})
     page = write_report(tmp_path, replace(CYCLE, batches=("b1",), judged=(), refused=("b3",))).read_text(encoding="utf-8")
     assert "b3" in page and "media decode" in page and "20: truncated or corrupt" in page and "No new batch" not in page
+
+
+def test_a_page_says_why_files_were_put_aside_and_names_none(tmp_path: Path) -> None:
+    """It outlives the files: an erasure takes their names out of their batch."""
+    reasons = {f"{TWO_LABELS} (fake: {name}.mp4, real: copy.mp4)": 1 for name in ("eve", "bob")} | {"empty file": 2}
+    write_json(tmp_path / "data/faces/b2/report.json", {"batch": "b2", "samples": [], "clips": 0, "reasons": reasons})
+    page = write_report(tmp_path, CYCLE).read_text(encoding="utf-8")
+    assert f"2: empty file; 2: {TWO_LABELS}</span>" in page and ".mp4" not in page
 
 
 def test_the_literatures_claims_stand_with_their_conditions(tmp_path: Path) -> None:

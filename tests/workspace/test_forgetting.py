@@ -89,6 +89,19 @@ def test_no_name_is_left_in_why_it_was_put_aside_nor_in_the_summary(batch: Path)
     assert read_json(batch / "summary.json") == {"batch": "b", "samples": 5, "by_reason": {TWO_LABELS: 1, "empty file": 2}, "conflicts": 1}
 
 
+def test_no_name_is_left_on_the_pages_of_cycles(batch: Path) -> None:
+    """The page of a cycle copies why files were put aside, and is not written again: it named an erased file for ever."""
+    root, why = batch.parents[2], f"{TWO_LABELS} (fake: fake/eve smith (2).png, real: real/eve &amp; bob.png)"
+    init_repository(root, "")
+    pages = [root / "reports/report.html", root / ".vigil/reports/2026-W40.1.html", root / ".vigil/reports/2026-W41.1.html"]
+    for page in pages:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f'<td>4 real<br><span class="soft">2: empty file; 1: {why}; 1: {why}</span></td>\n<td class="n">(3)</td>\n', encoding="utf-8")
+    forget(root, {SAMPLES[2]: ""}, "ada")
+    bare = f'<td>4 real<br><span class="soft">2: empty file; 1: {TWO_LABELS}; 1: {TWO_LABELS}</span></td>\n<td class="n">(3)</td>\n'
+    assert [page.read_text(encoding="utf-8") for page in pages] == [bare] * 3
+
+
 def test_a_training_table_names_who_lent_a_face_to_a_fake(tmp_path: Path) -> None:
     """Looked at by video alone, it kept the donor's name and clip after an erasure."""
     row = {"sample_id": SAMPLES[0], "shard": "s.tar", "unit": f"{SAMPLES[0]}+swap", "cluster": "ann", "clip_id": f"{SAMPLES[0][:16]}-t0-c0+swap"}

@@ -139,6 +139,15 @@ def test_a_worker_whose_stage_alone_was_killed_is_an_orphan_though_the_flow_live
     assert gone(worker) and not gone(flow.pid)
 
 
+def test_a_clock_that_was_set_meanwhile_makes_no_orphan(tmp_path, started):
+    """When a process began is told by the wall clock: after NTP had set it, `vigil doctor --fix` ended the server of a schedule that served, as an orphan."""
+    environment = {**os.environ, "VIGIL_WORKSPACE": str(tmp_path), "VIGIL_PARENT": f"{os.getpid()}:{psutil.Process().create_time() - 60}"}
+    child = subprocess.Popen(SLEEPER, env=environment)
+    started.append(child)
+    wait_until(lambda: "time.sleep" in " ".join(psutil.Process(child.pid).cmdline()))
+    assert end_orphans(tmp_path) == [] and child.poll() is None
+
+
 def test_an_orphan_whose_number_belonged_to_another_process_at_the_last_look_is_found(tmp_path, started):
     environment = {**os.environ, "VIGIL_WORKSPACE": str(tmp_path), "VIGIL_PARENT": "999999999:1.0"}
     for _ in range(20):
