@@ -17,13 +17,12 @@ from numpy.typing import ArrayLike
 
 from model.aggregate import UNKNOWN, ClipEvidence, sigmoid, track_logits, video_logit
 from model.card import OperatingPoint
-from model.metrics import as_fake, brier, calibration_bins, class_weights, expected_calibration_error, log_loss, threshold_metrics
+from model.metrics import as_fake, brier, calibration_bins, class_weights, expected_calibration_error, log_loss, logits_of, threshold_metrics
 from workspace.errors import DataError, TooLittleData
 
 COLDEST, HOTTEST = 0.05, 20.0
 FARTHEST, USUAL_OFFSET = 8.0, 1.0  # of the offset from midway between the levels: bound, and standard deviation of the prior (docs/evaluation.md)
 CHANCES = 100  # draws of what chance adds to a calibration error
-CERTAIN = 1e-6  # how far from 0 and 1 a probability's logit is taken
 OPERATING_FPRS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -68,22 +67,15 @@ def error_beyond_chance(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) ->
     fake, values = as_fake(labels), np.asarray(p_fake, dtype=np.float64)
     order = np.argsort(values, kind="stable")  # the value must not depend on the order of the rows
     fake, values = fake[order], values[order]
-    logits, share = 2 * np.arctanh(2 * np.clip(values, CERTAIN, 1 - CERTAIN) - 1), fake.mean()
+    logits, share = logits_of(values), fake.mean()
     temperature, offset = fit_platt(fake, lambda temperature: logits / temperature)
     right = 0.5 * (1 + np.tanh(0.5 * (logits / temperature + offset)))
     odds = right * share / (right * share + (1 - right) * (1 - share))  # p_fake is the chance where half are fakes
-    truth = np.random.default_rng(0).random((CHANCES, values.size)) < odds
-    truth = truth[truth.any(axis=1) & ~truth.all(axis=1)]  # of few rows a draw may lack a class
-    firsts = np.unique(calibration_bins(values, bins), return_index=True)[1]
-
-    def apart(weight: np.ndarray, true: np.ndarray) -> float:
-        """The mean error of the draws [draws, rows], each with weights that sum to 1."""
-        return float(np.mean(np.abs(np.add.reduceat(weight * (values - true), firsts, axis=1)).sum(axis=1)))
-
-    n_fake = truth.sum(axis=1, keepdims=True)
-    shown = apart(np.where(truth, 0.5 / n_fake, 0.5 / (values.size - n_fake)), truth) if len(truth) else 0.0
-    each = (odds / share + (1 - odds) / (1 - share))[None]  # of both classes alike
-    return max(0.0, found - max(0.0, shown - apart(each / each.sum(), right[None])))
+    drawn = [expected_calibration_error(truth, values, bins) for truth in np.random.default_rng(0).random((CHANCES, values.size)) < odds]
+    shown = [error for error in drawn if error is not None]  # of few rows a draw may lack a class
+    weight = odds / share + (1 - odds) / (1 - share)  # of both classes alike
+    apart = np.abs(np.bincount(calibration_bins(values, bins), weight * (values - right))).sum() / weight.sum()
+    return max(0.0, found - max(0.0, sum(shown) / len(shown) - float(apart))) if shown else found
 
 
 def fit_platt(labels: ArrayLike, logits_at: Callable[[float], np.ndarray], usual_offset: float = USUAL_OFFSET, middle: float = 0.0) -> tuple[float, float]:

@@ -23,6 +23,7 @@ OfRates = Callable[[float | None, float | None], float | None]  # of recall and 
 PREVALENCES = (0.001, 0.01, 0.10, 0.50)
 MIN_DEFINED = 0.8  # an interval needs this part of its resamples to be defined
 TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log-loss
+CERTAIN = 1e-6  # a probability closer to 0 or 1 is not told from it: a few sure videos would else be all that a column of logits shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,13 @@ def reliability(labels: ArrayLike, p_fake: ArrayLike, bins: int = 15) -> list[di
         {"n": int(rows.sum()), "weight": float(weight[rows].sum()), "p_fake": float(values[rows] @ share), "fakes": float(fake[rows] @ share)}
         for rows, share in shares
     ]
+
+
+def logits_of(p_fake: ArrayLike) -> NDArray[np.float64]:
+    """The logit of each probability, none farther than CERTAIN tells."""
+    kept = np.clip(np.asarray(p_fake, dtype=np.float64), CERTAIN, 1 - CERTAIN)
+    found: NDArray[np.float64] = np.log(kept / (1 - kept))
+    return found
 
 
 def calibration_bins(values: NDArray[np.float64], bins: int = 15) -> NDArray[np.int_]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path("reports/drift")
 QUALITY = ("face_px", "sharpness", "brightness", "yaw_degrees")
-CERTAIN = 1e-6  # a probability closer to 0 or 1 is not told from it: a few sure videos would else be all that a column of logits shows
 SPLITS = ("train", "validation", "holdout", UNLABELLED)
 LEAST_GROUP = 5  # videos a side, fewer of one group cannot be tested alone
 LEAST_SHARE = 0.05  # of what came in: a smaller group does not move the traffic, and may never grow to what a slice of the holdout needs
@@ -280,8 +279,9 @@ def _result(status: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _test(units: "pd.DataFrame", new: np.ndarray, permutations: int, seed: int) -> Any:
-    p_fake = np.clip(units["p_fake"].to_numpy(dtype=np.float64), CERTAIN, 1 - CERTAIN)
-    looks = np.column_stack([units[list(QUALITY)].to_numpy(dtype=np.float64), np.log(p_fake / (1 - p_fake))])
+    from model.metrics import logits_of
+
+    looks = np.column_stack([units[list(QUALITY)].to_numpy(dtype=np.float64), logits_of(units["p_fake"])])
     features = joint_features(np.stack(list(units["embedding"])).astype(np.float64), looks)
     clusters = units["cluster"].to_numpy(dtype=str)
     return mmd_test(features, new, clusters, permutations=permutations, seed=seed)
