@@ -162,11 +162,9 @@ def rolled_back_from(events: Iterable[Event]) -> set[str]:
 def anchor(events: Iterable[Event], promotions: int) -> Champion | None:
     """The champion of so many promotions before the present one, or the first; None where there is none before it, or for 0 promotions.
 
-    Models that were rolled back from are passed over: against one of them nothing good can be lost.
+    Counted along the models that led to it: against one that was rolled back from nothing good can be lost.
     """
-    events = list(events)
-    now, left = champion(events), rolled_back_from(events)
-    before = [model for model in promoted(events).values() if now and model.version < now.version and model.cycle not in left]
+    before = led_to_champion(events)
     return before[max(0, len(before) - promotions)] if before and promotions else None
 
 
@@ -175,14 +173,23 @@ def previous(events: Iterable[Event]) -> Champion | None:
 
     Rolling back twice therefore goes back two models; it never returns to the one that was rolled back from.
     """
-    events = list(events)
-    now = champion(events)
-    before: list[Event] = []
+    before = led_to_champion(events)
+    return before[-1] if before else None
+
+
+def led_to_champion(events: Iterable[Event]) -> list[Champion]:
+    """The champions before the present one, oldest first, each the one that the next replaced when it was promoted."""
+    replaced: dict[str, str] = {}
+    events, now = list(events), ""
     for event in events:
-        if now and event.kind == "promotion" and event["cycle"] == now.cycle:
-            return champion(before)
-        before.append(event)
-    return None
+        if event.kind == "promotion":
+            replaced.setdefault(event["cycle"], now)
+        if event.kind in ("promotion", "rollback"):
+            now = event["cycle"]
+    made, line = promoted(events), list[Champion]()
+    while now := replaced.get(now, ""):
+        line.insert(0, made[now])
+    return line
 
 
 def candidates(events: Iterable[Event]) -> dict[str, Champion]:

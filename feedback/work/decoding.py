@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workspace.processes import without_network
+from workspace.quiet import ALONE
 from workspace.settings import FaceSettings, WorkerSettings
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Decoders:
         words = [*without_network(), sys.executable, "-P", "-m", "feedback.work.decoding", "--settings", self.settings.model_dump_json()]
         environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS") if name in os.environ}
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
+        environment |= ALONE  # each thread takes 90 MB of addresses, and of many cores they would leave nothing of its bounded memory
         process = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=environment, limit=LONGEST_HEADER
         )

@@ -199,6 +199,24 @@ def test_a_child_killed_in_its_sleep_is_replaced(still: Path) -> None:
     assert asyncio.run(go())[0] == 1
 
 
+def test_a_childs_memory_is_not_taken_by_threads_of_its_libraries() -> None:
+    """NumPy's took 90 MB of addresses a core: where there were sixteen, every good file was called truncated or corrupt."""
+
+    async def go() -> int:
+        pool = Decoders(WorkerSettings(decoders=1))
+        await pool.start()
+        child = await pool._free.get()
+        pool._free.put_nowait(child)
+        try:
+            assert child is not None
+            first = psutil.Process(child.process.pid)
+            return max(one.num_threads() for one in [first, *first.children(recursive=True)])
+        finally:
+            await pool.stop()
+
+    assert asyncio.run(go()) == 1
+
+
 def test_a_child_has_no_secrets_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a file could do with the process that opens it, asked of one that runs under the same words and limits."""
     for name in ("VIGIL_SECRET", "VIGIL_DATABASE_URL", "AWS_SECRET_ACCESS_KEY"):

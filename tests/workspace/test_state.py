@@ -19,6 +19,7 @@ from workspace.state import (
     champion,
     cycles,
     decided,
+    led_to_champion,
     model_states,
     open_cycle,
     previous,
@@ -257,3 +258,17 @@ def test_the_anchor_is_no_model_that_was_rolled_back_from():
     assert rolled_back_from(bad) == {"c2"} and anchor(bad, 1).cycle == "c1"
     again = [*bad, event("rollback", cycle="c2"), event("promotion", cycle="c4", model_sha256=f"{4:064x}", path="", why="")]
     assert rolled_back_from(again) == {"c3"} and anchor(again, 1).cycle == "c2"
+
+
+def test_the_anchor_lies_on_the_line_that_led_to_the_champion():
+    """A rollback that was undone took the anchor away for good; behind one over several models, an abandoned one became it."""
+
+    def promoted_now(*numbers):
+        return [event("promotion", cycle=f"c{number}", model_sha256=f"{number:064x}", path="", why="") for number in numbers]
+
+    undone = [*promoted_now(1, 2), event("rollback", cycle="c1"), event("rollback", cycle="c2")]
+    assert anchor(undone, 8).cycle == "c1"
+    assert anchor([*undone, *promoted_now(3)], 8).cycle == "c1"
+    far = [*promoted_now(*range(1, 10)), event("rollback", cycle="c5"), *promoted_now(10, 11)]
+    assert [model.cycle for model in led_to_champion(far)] == ["c1", "c2", "c3", "c4", "c5", "c10"]
+    assert anchor(far, 3).cycle == "c4"
