@@ -187,7 +187,7 @@ def led_to_champion(events: Iterable[Event]) -> list[Champion]:
         if event.kind in ("promotion", "rollback"):
             now = event["cycle"]
     made, line = promoted(events), list[Champion]()
-    while now := replaced.get(now, ""):
+    while (now := replaced.get(now, "")) in made:
         line.insert(0, made[now])
     return line
 
