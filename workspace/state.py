@@ -147,16 +147,10 @@ def was_rolled_back(events: Iterable[Event]) -> bool:
 
 
 def rolled_back_from(events: Iterable[Event]) -> set[str]:
-    """Cycles whose models somebody rolled back from, and nobody went back to since: they serve no more, whatever was promoted later."""
-    left: set[str] = set()
-    now = ""
-    for event in events:
-        if event.kind in ("promotion", "rollback"):
-            if event.kind == "rollback":
-                left.add(now)
-            now = event["cycle"]
-            left.discard(now)
-    return left
+    """Cycles whose models somebody went back behind, and nobody went back to since: they serve no more, whatever was promoted later."""
+    events = list(events)
+    now = champion(events)
+    return promoted(events).keys() - {model.cycle for model in [*led_to_champion(events), now] if model}
 
 
 def anchor(events: Iterable[Event], promotions: int) -> Champion | None:

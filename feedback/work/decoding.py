@@ -9,6 +9,7 @@ One that is ended from outside, as by a machine short of memory, says nothing ab
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -16,6 +17,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,23 +85,26 @@ class Decoders:
 
     async def open(self, path: Path, faces: FaceSettings) -> Opened:
         """The clips of a file. Raises ChildFailed where a limit was hit or the child died, ChildKilled where it was ended from outside."""
-        child = await self._free.get()
+        child, opened = await self._free.get(), None
         keep: _Child | None = None
         try:
-            child = child if child is not None and child.process.returncode is None else await self._spawn()
-            try:
-                async with asyncio.timeout(self.settings.decode_seconds):  # not wait_for, which may swallow a cancellation: who asked would go on for ever
-                    opened = await self._ask(child, path, faces)
-            except TimeoutError:
-                raise ChildFailed(f"opening it took longer than {self.settings.decode_seconds} s") from None
-            except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionError, ValueError, KeyError, TypeError) as problem:
-                code = await self._ended(child)
-                if code is not None and -code in OUTSIDE:
-                    raise ChildKilled(-code) from problem
-                how = "it said nothing sensible" if code is None else f"signal {-code}" if code < 0 else f"code {code}"
-                raise ChildFailed(f"opening it ended the process that did so ({how}): damaged, or too large for its memory") from problem
-            child.files += 1
-            keep = child if child.files < FILES_A_CHILD else None
+            while opened is None:
+                asked = child = child if child is not None and child.process.returncode is None else await self._spawn()
+                try:
+                    async with asyncio.timeout(self.settings.decode_seconds):  # not wait_for, which may swallow a cancellation: who asked would go on for ever
+                        opened = await self._ask(asked, path, faces)
+                except TimeoutError:
+                    raise ChildFailed(f"opening it took longer than {self.settings.decode_seconds} s") from None
+                except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionError, ValueError, KeyError, TypeError) as problem:
+                    code = await self._ended(asked)
+                    if code is not None and -code in OUTSIDE:
+                        raise ChildKilled(-code) from problem
+                    if not asked.files:
+                        how = "it said nothing sensible" if code is None else f"signal {-code}" if code < 0 else f"code {code}"
+                        raise ChildFailed(f"opening it ended the process that did so ({how}): damaged, or too large for its memory") from problem
+                    await self._end(asked)  # it may have died of what the files before had left in it: a fresh one is asked
+            asked.files += 1
+            keep = asked if asked.files < FILES_A_CHILD else None
             return opened
         finally:
             if keep is None and child is not None:
@@ -230,7 +235,8 @@ def _preview(path: Path, kind: str, middle_seconds: float) -> NDArray[np.uint8] 
         return None
 
 
-def _answer(opened: Opened) -> list[bytes]:
+def _answer(opened: Opened) -> Iterator[bytes | memoryview]:
+    """A line of JSON, then pixels and meshes as they lie in memory: a copy of all of them would not fit beside them."""
     from media.faces import MEASURED
 
     found = opened.extraction
@@ -243,10 +249,12 @@ def _answer(opened: Opened) -> list[bytes]:
         clips.append({**plain, "frames": len(clip.frames), "place": list(clip.place)})
     picture = None if opened.picture is None else list(opened.picture.shape[:2])
     header = {"about": about, "info": asdict(found.info) if found.info else None, "clips": clips, "picture": picture}
-    parts = [json.dumps(header).encode() + b"\n"]
+    yield json.dumps(header).encode() + b"\n"
     for clip in found.clips:
-        parts += [np.ascontiguousarray(clip.frames).tobytes(), np.ascontiguousarray(clip.landmarks, dtype=np.float32).tobytes()]
-    return [*parts, opened.picture.tobytes()] if opened.picture is not None else parts
+        yield np.ascontiguousarray(clip.frames).data
+        yield np.ascontiguousarray(clip.landmarks, dtype=np.float32).data
+    if opened.picture is not None:
+        yield np.ascontiguousarray(opened.picture).data
 
 
 def main() -> int:
@@ -267,6 +275,8 @@ def main() -> int:
         for part in _answer(opened):
             out.write(part)
         out.flush()
+        del opened
+        gc.collect()  # what a video left open is C's memory, which brings nobody to collect it: the next file has less, by what others sent
     return 0
 
 

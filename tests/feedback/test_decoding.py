@@ -183,6 +183,40 @@ def test_a_child_that_hangs_dies_or_lies_is_ended_and_the_file_gets_a_reason(mon
     assert {child.pid for child in psutil.Process().children()} <= before, "its process is gone"
 
 
+def test_a_file_is_not_judged_by_what_the_files_before_it_left(monkeypatch: pytest.MonkeyPatch, still: Path) -> None:
+    """A process that had opened others died of a good file, which was called damaged for ever."""
+    nothing = '{"about": {}, "info": null, "picture": null, "clips": []}'
+    _pool_of(monkeypatch, f"print('{nothing}', flush=True)\nsys.stdin.readline()\nsys.exit(3)")
+
+    async def go() -> list[int]:
+        pool = Decoders(WorkerSettings(decoders=1))
+        try:
+            return [len((await pool.open(still, FACES)).extraction.clips) for _ in range(3)]
+        finally:
+            await pool.stop()
+
+    assert asyncio.run(go()) == [0, 0, 0]
+
+
+def test_what_a_file_left_open_is_gone_before_the_next(media: Path) -> None:
+    """The memory of the process is bounded for its whole life, and a video's stayed until Python chose to collect it."""
+    videos = sorted(media.rglob("*.mp4"))[:4]
+
+    async def go() -> list[int]:
+        pool = Decoders(WorkerSettings(decoders=1))
+        try:
+            threads = []
+            for path in videos:
+                await pool.open(path, FACES)
+                threads.append(await _threads(pool))
+            return threads
+        finally:
+            await pool.stop()
+
+    threads = asyncio.run(go())
+    assert max(threads) == threads[0], threads
+
+
 def test_a_child_killed_in_its_sleep_is_replaced(still: Path) -> None:
     async def go() -> tuple[int, int]:
         pool = Decoders(WorkerSettings(decoders=1))
@@ -199,18 +233,23 @@ def test_a_child_killed_in_its_sleep_is_replaced(still: Path) -> None:
     assert asyncio.run(go())[0] == 1
 
 
+async def _threads(pool: Decoders) -> int:
+    """Of the one process of a pool."""
+    child = await pool._free.get()
+    pool._free.put_nowait(child)
+    assert child is not None
+    first = psutil.Process(child.process.pid)
+    return max(one.num_threads() for one in [first, *first.children(recursive=True)])
+
+
 def test_a_childs_memory_is_not_taken_by_threads_of_its_libraries() -> None:
     """NumPy's took 90 MB of addresses a core: where there were sixteen, every good file was called truncated or corrupt."""
 
     async def go() -> int:
         pool = Decoders(WorkerSettings(decoders=1))
         await pool.start()
-        child = await pool._free.get()
-        pool._free.put_nowait(child)
         try:
-            assert child is not None
-            first = psutil.Process(child.process.pid)
-            return max(one.num_threads() for one in [first, *first.children(recursive=True)])
+            return await _threads(pool)
         finally:
             await pool.stop()
 

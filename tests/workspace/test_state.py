@@ -261,7 +261,7 @@ def test_the_anchor_is_no_model_that_was_rolled_back_from():
 
 
 def test_the_anchor_lies_on_the_line_that_led_to_the_champion():
-    """A rollback that was undone took the anchor away for good; behind one over several models, an abandoned one became it."""
+    """A rollback that was undone took the anchor away for good; behind one over several models, an abandoned one became it, and could serve again."""
 
     def promoted_now(*numbers):
         return [event("promotion", cycle=f"c{number}", model_sha256=f"{number:064x}", path="", why="") for number in numbers]
@@ -271,4 +271,4 @@ def test_the_anchor_lies_on_the_line_that_led_to_the_champion():
     assert anchor([*undone, *promoted_now(3)], 8).cycle == "c1"
     far = [*promoted_now(*range(1, 10)), event("rollback", cycle="c5"), *promoted_now(10, 11)]
     assert [model.cycle for model in led_to_champion(far)] == ["c1", "c2", "c3", "c4", "c5", "c10"]
-    assert anchor(far, 3).cycle == "c4"
+    assert anchor(far, 3).cycle == "c4" and rolled_back_from(far) == {"c6", "c7", "c8", "c9"}
