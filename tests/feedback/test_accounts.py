@@ -20,7 +20,8 @@ from tests.feedback.conftest import Make, ask, wait_for
 from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import write_settings
 from vigil import people, proving
-from workspace.errors import WorkspaceError
+from workspace.errors import SettingsError, WorkspaceError
+from workspace.settings.values import LONGEST_DAYS
 
 PASSWORD = "correct horse 9"
 
@@ -106,6 +107,22 @@ def test_an_unknown_name_and_a_wrong_password_are_refused_in_the_same_words(acco
         said.append(str(problem.value))
     assert said[0] == said[1]
     assert accounts.log_in("ANN@example.org", PASSWORD).actor.name == "Ann"
+
+
+def test_a_session_and_a_lock_last_as_long_as_the_settings_can_say(tmp_path: Path) -> None:
+    """Hours that leave the calendar let nobody log in, and minutes that do never locked: counting the wrong passwords ended in an error each time."""
+    for name in ("session_hours", "lock_minutes"):
+        with pytest.raises(SettingsError, match=f"feedback.{name}: .*less than or equal to"):
+            write_settings(tmp_path, **{name: 9_999_999_999})
+    settings = write_settings(tmp_path, login_attempts=1, session_hours=LONGEST_DAYS * 24, lock_minutes=LONGEST_DAYS * 24 * 60)
+    database = Database(tmp_path, settings)
+    accounts = Accounts(database, Secret(b"s" * 32), settings.feedback)
+    add(accounts, "ann")
+    assert accounts.session(accounts.log_in("ann", PASSWORD).token)
+    for password in ("wrong password 1", PASSWORD):
+        with pytest.raises(AccountRefused):
+            accounts.log_in("ann", password)
+    database.close()
 
 
 def test_wrong_passwords_lock_an_account_even_for_the_right_one_until_the_time_is_over(accounts: Accounts) -> None:
