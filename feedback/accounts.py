@@ -86,7 +86,7 @@ class Accounts:
         return user_id
 
     def log_in(self, user_name: str, password: str) -> Session:
-        """A new session. Raises AccountRefused, in the same words for an unknown name and a wrong password."""
+        """A new session. Raises AccountRefused, in the same words for an unknown name, a wrong password and a locked account."""
         user_name = user_name.strip().lower()
         user, moment = self._proven((USERS.c.user_name == user_name) | (USERS.c.email == user_name), password), now()
         token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -257,10 +257,8 @@ class Accounts:
         with self.database.read() as connection:
             user = connection.execute(select(USERS).where(whose)).mappings().one_or_none()
         right = self._is(user["password_hash"] if user else self._nobody, password[:LONGEST_PASSWORD])
-        if user is None:
+        if user is None or user["locked_until"] > now():
             raise AccountRefused(_WRONG)
-        if user["locked_until"] > now():
-            raise AccountRefused(f"Too many wrong passwords. Log in again after {user['locked_until'][11:16]} (UTC).")
         if not right or user["disabled"]:
             self._failed(user["id"])
             raise AccountRefused(_WRONG)
@@ -294,7 +292,7 @@ class Accounts:
             self._known.clear()
 
 
-_WRONG = "User name or password is wrong."
+_WRONG = "User name or password is wrong, or the account is locked for a while after too many wrong ones."
 
 
 def _write_as_proven(connection: Connection, user: RowMapping, **values: str) -> None:

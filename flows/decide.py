@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.cycle import Cycle
-from workspace.errors import PromotionConflict
+from workspace.errors import PromotionConflict, printable
 from workspace.files import read_json, write_json
 from workspace.for_review import UNLABELLED
 from workspace.journal import Event, Journal
@@ -67,7 +67,7 @@ def _decide(
             defer = too_little_of_it(root, verdict) or (not cycle.base_model and too_few(verdict))
             return Decision("held", hold_reason(verdict, in_force), defer)
         verdict, used = allowed
-        passed = "; ".join(used)
+        passed = printable("; ".join(used))
     result = probe(root, settings, model_dir)
     if not result.passed:
         return Decision("held", f"artifact: {result.reason}.", defer=True)
@@ -116,7 +116,7 @@ def hold_reason(verdict: dict[str, Any], in_force: Mapping[str, Event]) -> str:
     from workspace.promotion import without_effect
 
     rows = sorted(_against(verdict), key=lambda row: row.get("verdict") != "fail")
-    named = [f"{row['gate']} {row['verdict']}: {row['reason']}" for row in rows[:3]]
+    named = [printable(f"{row['gate']} {row['verdict']}: {row['reason']}") for row in rows[:3]]  # generators are called as somebody's folders are
     more = f" (and {len(rows) - 3} more)" if len(rows) > 3 else ""
     reason = ("; ".join(named) or "no gate gave a result") + more
     return " ".join([f"{reason.rstrip('.')}.", *beyond]) if (beyond := without_effect(verdict, in_force)) else reason

@@ -12,7 +12,7 @@ from feedback.access import Role
 from feedback.database import Database
 from vigil.people import WHO, Operator
 from vigil.proving import SHA256
-from workspace.errors import LeaseHeldError, WorkspaceError, in_one_line
+from workspace.errors import LeaseHeldError, WorkspaceError, in_one_line, printable
 from workspace.forgetting import refuse_absent
 from workspace.settings import Settings
 
@@ -64,7 +64,7 @@ def render_would_erase(page: dict[str, Any]) -> str:
     if page["held_by"]:
         held = f"{page['held_by']} other uploads hold the same file: it stays for them, in the training data too; by its sha256 it goes for all"
         return "\n".join([*lines, f"  {held}"])
-    lines += [f"  {row['batch']}: {row['path']}, {_of_shard(row)}" for row in page["rows"]]
+    lines += [f"  {row['batch']}: {printable(row['path'])}, {_of_shard(row)}" for row in page["rows"]]
     lines += [f"  {made}: removed" + ("" if made.startswith("mlartifacts") else "; the next cycle makes it again") for made in page["folders"]]
     lines.append(f"  {page['cached_objects']} objects of DVC's cache ({page['cached_bytes']:,} bytes), and their copies in its remote")
     if page["not_here"]:

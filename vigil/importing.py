@@ -201,10 +201,11 @@ def from_weights(source: Path, card: "ModelCard | None", contract: "Contract", s
 
     The card of a folder tells crops and threshold. Of bare weights they are this workspace's and the contract's, whatever lies beside.
     """
-    from model.card import ONNX, WEIGHTS
+    from model.card import CARD, ONNX, WEIGHTS
     from model.checkpoint import load_model
     from model.export import export_onnx, parity
     from model.foreign import golden_clips, not_counting
+    from model.quantise import INT8
 
     weights = source if card is None else source / WEIGHTS
     sha256 = sha256_file(weights)
@@ -225,10 +226,12 @@ def from_weights(source: Path, card: "ModelCard | None", contract: "Contract", s
         card = new_card(settings, contract, model_sha256=sha256, onnx_sha256=export_onnx(network, folder / ONNX), model=network.settings)
     moved = parity(network, folder / ONNX, golden_clips(size, settings.faces.clip_frames))
     if not moved <= settings.gates.max_parity:
+        bound = f"Set gates.max_parity as its {CARD} has it under `settings`, or higher, in params.yaml: it is in 8 bits. Or: " if card.engine == INT8 else ""
+        alone = f"Name {weights} alone: it is exported anew, its threshold is --set threshold=..., and offset, levels and operating points are lost."
         raise ModelFileError(
             f"Refused {source}. Nothing was imported.",
             why=f"its ONNX file and its weights differ by {moved:.2g} of p_fake on golden clips ({settings.gates.max_parity:g} allowed)",
-            next_step=f"Name {weights} alone: it is exported anew." if source.is_dir() else "Name an ONNX file of it instead.",
+            next_step=f"{bound}{alone}" if source.is_dir() else "Name an ONNX file of it instead.",
         )
     return card, sha256
 

@@ -105,7 +105,7 @@ class Callers:
         return session.actor
 
     def _limit(self, buckets: Buckets, actor: Actor, request: Request) -> None:
-        wait = buckets.take(actor.who if actor.user_id else address_of(request), time.monotonic())
+        wait = buckets.take(f"user:{actor.user_id}" if actor.user_id else address_of(request), time.monotonic())
         if wait:
             raise Problem(429, "Too many requests.", next_step="Wait as Retry-After says.", retry_after_seconds=int(wait) + 1)
 

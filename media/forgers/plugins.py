@@ -27,6 +27,7 @@ from media.forgers.stylegan import MobileStyleGan
 from workspace.errors import DataError, first_few, printable
 from workspace.files import private_folder
 from workspace.processes import without_network
+from workspace.quiet import ALONE
 from workspace.settings import FaceSettings, PluginSettings
 
 PUBLISHED = {MobileStyleGan.name: MobileStyleGan}
@@ -75,7 +76,7 @@ class Command(Outside):
         with tempfile.TemporaryDirectory() as near, open(scratch / "said", "w+b") as said:  # read by its handle: the program may have emptied the folder
             short = Path(near) / "t"  # a link that holds nothing: the path of a socket has 107 bytes at most, and the workspace may lie deep
             short.symlink_to(scratch)
-            environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(short), "LC_ALL": "C.UTF-8"}
+            environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "TMPDIR": str(short), "LC_ALL": "C.UTF-8", **ALONE}
             process = subprocess.Popen(
                 [*without_network(with_its_children=True), *words],
                 cwd=scratch,

@@ -20,7 +20,8 @@ from tests.feedback.conftest import Make, ask, wait_for
 from tests.feedback.databases import KINDS, filled_url
 from tests.feedback.world import write_settings
 from vigil import people, proving
-from workspace.errors import WorkspaceError
+from workspace.errors import SettingsError, WorkspaceError
+from workspace.settings.values import LONGEST_DAYS
 
 PASSWORD = "correct horse 9"
 
@@ -97,15 +98,32 @@ def test_a_name_or_address_is_taken_once_whatever_its_letters(strong: Accounts) 
     assert len(list(filter(None, results))) == 1 and len(accounts.users()) == 2
 
 
-def test_an_unknown_name_and_a_wrong_password_are_refused_in_the_same_words(accounts: Accounts) -> None:
+def test_an_unknown_name_a_wrong_password_and_a_locked_account_are_refused_in_the_same_words(accounts: Accounts) -> None:
+    """A locked account was said to be locked, which told anybody after some wrong passwords whether there is one of that name or address."""
     add(accounts, "ann")
-    said = []
-    for user_name in ("ann", "nobody"):
-        with pytest.raises(AccountRefused) as problem:
-            accounts.log_in(user_name, "wrong password 1")
-        said.append(str(problem.value))
-    assert said[0] == said[1]
     assert accounts.log_in("ANN@example.org", PASSWORD).actor.name == "Ann"
+    said = []
+    for user_name, password in [*(("ann", "wrong password 1"), ("nobody", "wrong password 1")) * 4, ("ann", PASSWORD)]:
+        with pytest.raises(AccountRefused) as problem:
+            accounts.log_in(user_name, password)
+        said.append(str(problem.value))
+    assert len(set(said)) == 1 and "locked" in said[0]
+
+
+def test_a_session_and_a_lock_last_as_long_as_the_settings_can_say(tmp_path: Path) -> None:
+    """Hours that leave the calendar let nobody log in, and minutes that do never locked: counting the wrong passwords ended in an error each time."""
+    for name in ("session_hours", "lock_minutes"):
+        with pytest.raises(SettingsError, match=f"feedback.{name}: .*less than or equal to"):
+            write_settings(tmp_path, **{name: 9_999_999_999})
+    settings = write_settings(tmp_path, login_attempts=1, session_hours=LONGEST_DAYS * 24, lock_minutes=LONGEST_DAYS * 24 * 60)
+    database = Database(tmp_path, settings)
+    accounts = Accounts(database, Secret(b"s" * 32), settings.feedback)
+    add(accounts, "ann")
+    assert accounts.session(accounts.log_in("ann", PASSWORD).token)
+    for password in ("wrong password 1", PASSWORD):
+        with pytest.raises(AccountRefused):
+            accounts.log_in("ann", password)
+    database.close()
 
 
 def test_wrong_passwords_lock_an_account_even_for_the_right_one_until_the_time_is_over(accounts: Accounts) -> None:
@@ -113,7 +131,7 @@ def test_wrong_passwords_lock_an_account_even_for_the_right_one_until_the_time_i
     for _ in range(3):
         with pytest.raises(AccountRefused, match="wrong"):
             accounts.log_in("ann", "wrong password 1")
-    with pytest.raises(AccountRefused, match="Too many"):
+    with pytest.raises(AccountRefused, match="locked"):
         accounts.log_in("ann", PASSWORD)
     with accounts.database.write() as connection:
         connection.execute(update(USERS).where(USERS.c.id == user_id).values(locked_until=now(-1)))
@@ -151,7 +169,7 @@ def test_guesses_at_the_same_moment_are_all_counted(strong: Accounts) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    with pytest.raises(AccountRefused, match="Too many"):
+    with pytest.raises(AccountRefused, match="locked"):
         accounts.log_in("ann", PASSWORD)
 
 

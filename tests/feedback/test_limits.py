@@ -52,13 +52,25 @@ def test_a_bucket_is_one_callers_and_the_least_recently_seen_is_forgotten() -> N
 FILE = {"files": {"file": ("a.jpg", b"\xff\xd8\xff not really")}}
 
 
-def test_above_the_rate_of_a_key_the_answer_is_429_with_the_wait_and_others_are_not_held_up(make: Make) -> None:
+def test_above_the_rate_of_an_account_the_answer_is_429_with_the_wait_and_others_are_not_held_up(make: Make) -> None:
     app, people = make(requests_per_minute=3)
     answers = ask(app, *[("GET", "/v1/users/me", {})] * 4, key=people["vera"][1])
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     is_problem(answers[3], 429)
     assert 1 <= int(answers[3].headers["Retry-After"]) <= 21
     assert ask(app, ("GET", "/v1/users/me", {}), key=people["rob"][1])[0].status_code == 200
+
+
+def test_an_account_has_one_rate_whatever_keys_it_uses(make: Make) -> None:
+    """Each key that somebody made for themselves had requests and uploads of its own: there was no bound for an account."""
+    app, people = make(requests_per_minute=6, uploads_per_minute=2)
+    accounts = app.state.service.accounts
+    first, *others = [accounts.create_key(people["vera"][0], f"key {number}", "user:x")[1] for number in range(3)]
+    upload = ("POST", "/v1/detections?wait=0", FILE)
+    assert [answer.status_code for answer in ask(app, upload, upload, upload, key=first)] == [202, 202, 429]
+    assert [ask(app, upload, key=key)[0].status_code for key in others] == [429, 429]
+    assert [answer.status_code for answer in ask(app, *[("GET", "/v1/users/me", {})] * 2, key=people["vera"][1])] == [200, 429]
+    assert ask(app, upload, key=people["rob"][1])[0].status_code == 202
 
 
 def test_guessing_keys_has_the_rate_of_an_address(make: Make) -> None:

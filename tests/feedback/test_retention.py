@@ -25,12 +25,13 @@ from feedback.webhooks import Webhooks
 from pipelines.ingest import ingest
 from tests.feedback.buckets import CREDENTIALS
 from tests.feedback.conftest import Make, ask
-from tests.feedback.world import JPEG, World
+from tests.feedback.world import JPEG, World, write_settings
 from vigil.erasing import erase, render_would_erase, would_erase
-from workspace.errors import WorkspaceError
+from workspace.errors import SettingsError, WorkspaceError
 from workspace.files import read_json, sha256_bytes
 from workspace.lease import serving_alone
 from workspace.repository import init_repository
+from workspace.settings.values import LONGEST_DAYS
 
 
 def retention(world: World) -> Retention:
@@ -71,6 +72,20 @@ def test_media_go_when_their_verdict_is_old_enough_and_the_hash_stays(tmp_path: 
     assert not world.media.has(sha256_bytes(JPEG + b"one")) and not derived.exists() and media_state(world, JPEG + b"one") == "deleted"
     assert row(world, DETECTIONS)["verdict"] == verdict and retention(world).sweep(later(days + 1)) == {"deleted": 0, "quarantined": 0, "released": 0}
     assert audit.verify(world.database).broken_at == 0
+    world.close()
+
+
+def test_what_is_kept_for_ever_keeps_nothing_else_from_its_end(tmp_path: Path) -> None:
+    """A number of days that leaves the calendar ended each sweep: of no file were media deleted, and no fake was hidden."""
+    for name in ("fake_days", "real_days", "uncertain_days", "none_days"):
+        with pytest.raises(SettingsError, match=f"feedback.retention.{name}: .*less than or equal to 1000000"):
+            write_settings(tmp_path / "w", **{f"retention__{name}": 9_999_999})
+    with pytest.raises(SettingsError, match=r"feedback.moderation.keep_days: .*less than or equal to 1000000"):
+        write_settings(tmp_path / "w", moderation__keep_days=9_999_999)
+    world = World(tmp_path / "w", retention__fake_days=LONGEST_DAYS)
+    for verdict in ("none", "fake", "real"):
+        world.upload(JPEG + verdict.encode(), verdict=verdict, reason="")
+    assert retention(world).sweep(later(60)) == {"deleted": 2, "quarantined": 1, "released": 0}
     world.close()
 
 

@@ -100,6 +100,18 @@ def test_what_drift_alone_holds_is_judged_again_and_the_journal_keeps_that(tmp_p
     assert decided(tmp_path) == found, "taken up again, it ends as it was decided"
 
 
+def test_a_generators_name_begins_no_line_of_a_reason_and_colours_none(tmp_path: Path) -> None:
+    """A folder's name is a generator's, and wrote lines of its own, such as another champion, into status, journal, tag and page."""
+    new = ("evaluation", "gate_inputs", "new_generators", "rows", 0)
+    evil = replaced(replaced(passing(), (*new, "generator"), "swap\nchampion  2026-W01.1  trusted\x1b[31m"), (*new, "challenger_auc"), 0.5)
+    results, name = judge(**evil, settings=GateSettings()).as_dict()["results"], r"swap\nchampion  2026-W01.1  trusted\x1b[31m"
+    held = drifted(tmp_path / "held", results, [])
+    assert f"{name} fail: AUC on the new generator {name} (" in held.reason and held.reason.isprintable()
+    override(tmp_path / "promoted", "better on what is new", who="ann", why="x", until=datetime.now(UTC) + timedelta(days=7))
+    promoted = drifted(tmp_path / "promoted", results, [])
+    assert f"{name} said fail and was overridden by ann" in promoted.reason and promoted.reason.isprintable()
+
+
 def test_what_another_gate_holds_too_or_has_no_label_waits_for_a_person(tmp_path: Path) -> None:
     undecided = {"gate": "forgetting", "verdict": "undecided", "reason": "too few"}
     cases = {

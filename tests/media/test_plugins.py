@@ -256,6 +256,14 @@ def test_a_program_sees_no_variable_of_ours_and_nothing_is_left(clips: list[Clip
     assert "AWS_SECRET_ACCESS_KEY" not in names.split() and Path(folder).parent == tmp_path and not Path(folder).exists()
 
 
+def test_numpy_in_a_program_takes_no_memory_for_each_core_of_the_machine(clips: list[Clip], tmp_path: Path) -> None:
+    """OpenBLAS made a thread a core, of 90 MB of address space each: on a machine of many cores a program in Python reached its bound before it had begun."""
+    told = tmp_path / "told"
+    body = f"import numpy\nPath({str(told)!r}).write_text(Path('/proc/self/status').read_text())\n" + INVERT
+    load_plugin(command(tmp_path, body), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
+    assert "\nThreads:\t1\n" in told.read_text()
+
+
 def test_a_program_may_share_among_its_processes_however_deep_the_workspace_lies(clips: list[Clip], tmp_path: Path) -> None:
     """A path of a socket has 107 bytes at most, and Python and torch put theirs into TMPDIR: their workers failed in a folder of the workspace."""
     body = "import multiprocessing\nif __name__ == '__main__':\n    multiprocessing.Manager().shutdown()\n" + INVERT

@@ -24,6 +24,7 @@ from flows.plan import make_plan
 from model.export import export_onnx
 from model.foreign import Contract, adapt, golden_clips, refuse_misread, sniff
 from model.inference import Engine
+from model.quantise import INT8, quantise
 from model.shipped import STARTER
 from pipelines import drift, evaluate, gate, harden, pretrain, train
 from tests.model.toys import SIZE, lively_model, written
@@ -35,7 +36,7 @@ from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
 from workspace.cycle import Cycle
 from workspace.errors import DataError, ModelFileError, PromotionConflict, RegistryUnavailable, SettingsError, WorkspaceError
-from workspace.files import read_json, sha256_file
+from workspace.files import read_json, sha256_bytes, sha256_file
 from workspace.journal import Journal
 from workspace.settings import load_settings
 from workspace.state import champion
@@ -74,7 +75,6 @@ def foreign(path: Path, shape: list[Any], says: str = "logit", opset: int = 17, 
 def engine_of(folder: Path, content: bytes, size: int, **contract: Any) -> Engine:
     """The adapted file as an engine."""
     from model.card import write_card
-    from workspace.files import sha256_bytes
 
     folder.mkdir(exist_ok=True)
     made = adapt(content, Contract(**contract), size)
@@ -526,12 +526,24 @@ def test_a_folder_whose_files_differ_comes_in_by_its_weights_alone_as_the_refusa
     """The card beside the weights was found again, and with it the same refusal."""
     folder = a_folder_of_ours(tmp_path / "ours", 1)
     weights = folder / "model.safetensors"
-    with pytest.raises(ModelFileError, match=f"Name {weights} alone"):
+    with pytest.raises(ModelFileError, match=f"Name {weights} alone: .*--set threshold=.*are lost"):
         CliRunner().invoke(app, ["models", "import", str(folder), *WHO, "-w", str(root)], catch_exceptions=False)
     found = run("models", "import", weights, "--set", "threshold=0.3", "--set", "temperature=4", *WHO, "-w", root, "--json")
     card = read_json(root / "models/imported/card.json")
     assert (found["threshold"], card["threshold"], card["temperature"]) == (0.3, 0.3, 4) and card["imported"]["contract"]["threshold"] == 0.3
     assert found["trainable"] and "cycle" not in card["imported"]
+
+
+def test_a_model_in_8_bits_comes_in_with_its_card_under_the_bound_it_was_made_with_as_the_refusal_says(root: Path, tmp_path: Path) -> None:
+    """It was told to come in by its weights alone: its threshold and offset were lost without a word, in a workspace that takes no other import."""
+    folder, params = a_folder_of_ours(tmp_path / "ours", 0), root / "params.yaml"
+    content = quantise((folder / "model.onnx").read_bytes(), golden_clips(SIZE, 3))
+    (folder / "model.onnx").write_bytes(content)
+    rewrite(folder / "card.json", engine=INT8, onnx_sha256=sha256_bytes(content))
+    with pytest.raises(ModelFileError, match=r"Set gates\.max_parity as its card\.json has it.* Or: Name .* alone: .*--set threshold=.*are lost"):
+        CliRunner().invoke(app, ["models", "import", str(folder), *WHO, "-w", str(root)], catch_exceptions=False)
+    params.write_text(params.read_text().replace("max_parity: 0.001", "max_parity: 0.2"))
+    assert run("models", "import", folder, *WHO, "-w", root, "--json")["threshold"] == 0.62
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,18 @@ def test_what_was_made_of_an_erased_file_is_named_and_stays(batch: Path) -> None
     assert read_manifest(batch).set_index("sample_id").loc[SAMPLES[4], "shard"] != ""
 
 
+def test_a_files_name_writes_no_line_of_a_dry_run(batch: Path, tmp_path: Path) -> None:
+    """What would go was told in lines that the name of a file in somebody's folder had written, colours of the terminal among them."""
+    root = tmp_path / "opened"
+    open_workspace(root, "demo")
+    shutil.copytree(batch, root / "data" / "raw" / "b")
+    table = read_manifest(root / "data" / "raw" / "b")
+    table["path"] = table["path"].where(table["sample_id"] != SAMPLES[2], "a.jpg, 0 bytes\n  9 objects of DVC's cache \x1b[31mred.jpg")
+    write_manifest(table, root / "data" / "raw" / "b")
+    said = render_would_erase(would_erase(root, load_settings(root / "params.yaml"), SAMPLES[2]))
+    assert r"  b: a.jpg, 0 bytes\n  9 objects of DVC's cache \x1b[31mred.jpg, " in said.splitlines()[1] and said.replace("\n", "").isprintable()
+
+
 def test_with_a_half_written_file_of_dvc_nothing_is_erased_by_half(batch: Path, tmp_path: Path) -> None:
     """The batch was rewritten, its copies in DVC's cache stayed, and it ended in a KeyError that was called a mistake in Vigil."""
     root, gone = tmp_path / "opened", SAMPLES[2]

@@ -57,7 +57,10 @@ class Settings(Block):
     )
 
     format: int = Field(FORMAT, ge=FORMAT, le=FORMAT, description="Of the workspace; `vigil upgrade` raises it, nobody else.")
-    profile: Profile = Field(description="The profile these values came from; a note, not a switch.")
+    profile: Profile = Field(
+        description="The profile these values came from, from which `vigil upgrade` takes new keys. It switches none; another name is a changed setting "
+        "all the same, and the next cycle makes the model anew."
+    )
     seed: int = Field(20261116, ge=0, le=2**32 - 1, description="Of every draw that a cycle makes.")
     ingest: IngestSettings
     faces: FaceSettings

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from workspace.blocks import Block, Rule
 from workspace.choices import Mode
-from workspace.settings.values import Fraction, NotNegative, Positive, defaults
+from workspace.settings.values import Days, Fraction, Hours, Minutes, NotNegative, Positive, defaults
 
 
 def _addresses(given: Sequence[str]) -> bool:
@@ -64,24 +64,22 @@ class PolicySettings(Block):
     )
     abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
     mode: Literal["", Mode] = Field("", description="How densely a video is looked at.")
-    keep_days: NotNegative | None = Field(
-        None, description="Media of its uploads are deleted so many days after the verdict, whatever it is; 0 together with it."
-    )
+    keep_days: Days | None = Field(None, description="Media of its uploads are deleted so many days after the verdict, whatever it is; 0 together with it.")
 
 
 class RetentionSettings(Block):
     """For how many days the media of uploads are kept, by verdict; afterwards only their hashes are. Media of open cases are kept until they are decided."""
 
-    real_days: NotNegative = Field(30, description="Called real.")
-    fake_days: NotNegative = Field(90, description="Called fake.")
-    uncertain_days: NotNegative = Field(90, description="Uncertain, once its case is decided.")
-    none_days: NotNegative = Field(7, description="No verdict.")
+    real_days: Days = Field(30, description="Called real.")
+    fake_days: Days = Field(90, description="Called fake.")
+    uncertain_days: Days = Field(90, description="Uncertain, once its case is decided.")
+    none_days: Days = Field(7, description="No verdict.")
     quarantine_fakes: bool = Field(
         True,
         description="Media called fake, by what people decided or else by a verdict that none of the same policy and mode has taken back, are shown to "
         "reviewers and engineers only, not to who sent them.",
     )
-    every_minutes: Positive = Field(60, description="How often the service looks for what is due.")
+    every_minutes: Minutes = Field(60, description="How often the service looks for what is due.")
 
 
 class QueueSettings(Block):
@@ -120,11 +118,11 @@ class FeedbackSettings(Block):
     s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
     sign_up: bool = Field(True, description="Whether people may make an account themselves; otherwise an admin does.")
     sign_up_role: Literal["viewer", "reviewer"] = Field("viewer", description="What a new account may do.")
-    session_hours: Positive = Field(12, description="A log-in lasts so long.")
+    session_hours: Hours = Field(12, description="A log-in lasts so long.")
     login_attempts: Positive = Field(5, description="Wrong passwords in a row before an account is locked.")
-    lock_minutes: Positive = Field(15, description="For so long.")
-    requests_per_minute: Positive = Field(6000, description="Of one key, account or (not logged in) address.")
-    uploads_per_minute: Positive = Field(600, description="Of one key or account.")
+    lock_minutes: Minutes = Field(15, description="For so long.")
+    requests_per_minute: Positive = Field(6000, description="Of one account, whatever keys it uses, or (not logged in) address.")
+    uploads_per_minute: Positive = Field(600, description="Of one account, whatever keys it uses.")
     sign_ups_per_hour: Positive = Field(30, description="Of one address.")
     reference_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that a file may be fetched from by URL, and s3://bucket names.")
     webhook_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that webhooks may go to.")
