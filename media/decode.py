@@ -402,10 +402,12 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     a few false time stamps in between make it no longer, and any at the end shorter by a few pictures at most.
     """
     starts, ends = array("d"), array("d")
+    in_decoding_order = container.format.name in DECODED  # where a time stamp beside that is FFmpeg's guess, in H.264 the next packet's
     for packet in _packets(container, stream):
-        if packet.pts is not None and not packet.is_discard:  # what an edit list leaves out is not shown
-            starts.append(float(packet.pts * packet.time_base))
-            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        stamp = packet.dts if in_decoding_order else packet.pts
+        if stamp is not None and not packet.is_discard:  # what an edit list leaves out is not shown
+            starts.append(float(stamp * packet.time_base))
+            ends.append(float((stamp + (packet.duration or 0)) * packet.time_base))
     if not starts:
         return 0.0
     few = min(len(starts), REORDER + 1)

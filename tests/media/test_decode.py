@@ -171,6 +171,15 @@ def test_pictures_that_an_avi_holds_in_decoding_order_are_shown_in_theirs(tmp_pa
     assert numbers(source, [0.2, 0.44, 0.8]) == [(0.2, 5), (0.44, 11), (0.8, 20)]
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.asf", "a.mp4"])
+def test_a_video_whose_first_picture_stands_long_is_as_long_as_all_of_its_pictures(tmp_path, name):
+    """FFmpeg stamps a packet of H.264 in AVI and ASF with the time of the next one: the time that the first picture stands was cut from the end."""
+    times = [0] + [7000 + 40 * k for k in range(29)]
+    source = write_video(tmp_path / name, grey_steps(30), times)
+    assert shown_seconds(source, probe(source)) == pytest.approx(8.16, abs=0.05)
+    assert numbers(source, [0.0, 6.9, 7.5, 8.1]) == [(0.0, 0), (6.9, 0), (7.5, 13), (8.1, 28)]
+
+
 def test_of_several_streams_the_one_is_read_that_a_player_shows(tmp_path):
     source = tmp_path / "a.mkv"
     with av.open(str(source), "w", container_options={"default_mode": "passthrough"}) as container:
