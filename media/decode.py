@@ -197,17 +197,18 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             raise media_error(source, "truncated or corrupt") from problem
 
 
-def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None, begins: int | None = 0) -> Iterator[Any]:
     """Frames from where the container stands to the end, passing over what is damaged, however much it is.
 
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
-    where other frames are built on it.
+    where other frames are built on it. `begins` is the time stamp of the first frame where the end alone brings it out: None, not known, after a seek.
     """
-    late = _Late()
+    late = _Late(begins)
     in_decoding_order = container.format.name in DECODED  # what is left out would shift the rest
     far = None if in_decoding_order else far
     packets = _packets(container, stream)
     for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
+        late.goes_in(packet.dts)
         try:
             stream.codec_context.skip_frame = "NONREF" if far and far(packet, following) else "DEFAULT"
             for frame in packet.decode():
@@ -243,17 +244,22 @@ def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Late:
-    """Steady time stamps of pictures as they leave the decoder: of the packet that brought each out, and one step on where none did, at the end."""
+    """Steady time stamps of pictures as they leave the decoder: of the packet that brought each out; at the end, where none did, a packet further each."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: int | None) -> None:
+        self._begins = begins
         self._last: int | None = None
+        self._packet: int | None = None
         self._step = 1
+
+    def goes_in(self, dts: int | None) -> None:
+        if dts is not None and self._packet is not None:
+            self._step = max(1, dts - self._packet)
+        self._packet = dts
 
     def stamp(self, dts: int | None) -> int | None:
         if dts is None:
-            dts = None if self._last is None else self._last + self._step
-        elif self._last is not None:
-            self._step = max(1, dts - self._last)
+            dts = self._begins if self._last is None else self._last + self._step
         self._last = dts
         return dts
 
@@ -317,7 +323,7 @@ def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | 
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):
         return iter(())
-    return _in_order(_decoded(container, stream, far))
+    return _in_order(_decoded(container, stream, far, None))
 
 
 def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int | None:

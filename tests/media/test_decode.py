@@ -343,10 +343,20 @@ def test_whatever_is_passed_over_the_picture_is_the_one_that_the_clock_says(tmp_
     assert numbers(source, times) == [(time, number % 30) for time, number in zip(times, shown, strict=True)]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.asf"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_a_video_so_short_that_its_frames_come_at_once_loses_none(tmp_path, count):
-    source = write_video(tmp_path / "a.mp4", grey_steps(count), fps=10, gop=30, preset="veryfast")
+def test_a_video_so_short_that_its_frames_come_at_once_loses_none(tmp_path, count, name):
+    """Where an AVI or ASF says when pictures are decoded, one of so few that none came before the end was called corrupt."""
+    source = write_video(tmp_path / name, grey_steps(count), fps=10, gop=30, preset="veryfast")
+    assert probe(source).codec == "h264"
     assert numbers(source, [k / 10 for k in range(count)]) == [(k / 10, k) for k in range(count)]
+
+
+def test_pictures_of_an_avi_that_come_at_the_end_only_are_not_taken_for_the_first_after_a_seek(tmp_path):
+    """The last two hang together and come out of the decoder with its end: no packet says when they are shown."""
+    source = write_video(tmp_path / "a.avi", grey_steps(26), gop=24, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
+    for number in range(26):
+        assert numbers(source, [0.0, number / 25]) == [(0.0, 0), (number / 25, number)]
 
 
 def test_falling_times_are_a_mistake(tmp_path):
