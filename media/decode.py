@@ -20,6 +20,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.filter import Graph
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
@@ -347,11 +348,23 @@ def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.
     if frame.rotation not in turns:
         turns[frame.rotation] = _turns(frame)
     width, height = _square_size(frame, stream)
-    square = (width, height) == (frame.width, frame.height)  # asked for a size, even its own, PyAV keeps twice the memory
+    woven = frame.interlaced_frame and stream.codec_context.name != "hevc"  # whose frames are one field each
+    shown = _upper_field(frame) if woven else frame
+    as_large = (width, height) == (shown.width, shown.height)  # asked for a size, even its own, PyAV keeps twice the memory
     is_hdr = frame.color_trc in hdr.TRANSFERS
     kind = "rgb48le" if is_hdr else "rgb24"
-    picture = frame.to_ndarray(format=kind) if square else frame.to_ndarray(format=kind, width=width, height=height)
+    picture = shown.to_ndarray(format=kind) if as_large else shown.to_ndarray(format=kind, width=width, height=height)
     return turned(hdr.as_shown(picture, frame.color_trc) if is_hdr else picture, *turns[frame.rotation])
+
+
+def _upper_field(frame: Any) -> Any:
+    """Every second row of an interlaced frame with its own colours: those between are of another moment, and both in one picture are a comb."""
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("field", "top"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def _square_size(frame: Any, stream: Any) -> tuple[int, int]:

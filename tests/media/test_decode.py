@@ -458,6 +458,38 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, size):
         assert np.array_equal(picture, next(read_frames(write_video(tmp_path / "b.mp4", [stored] * 3), [0.0]))[1]), "what is nearly square is not touched"
 
 
+def woven(path, codec="libx264", **options):
+    """A film of two moments a picture: a grey one in its even rows, which a TV shows first, and a bright red one in the others."""
+    picture = np.empty((72, 64), np.uint8)
+    picture[:48:2], picture[1:48:2] = 90, 160
+    picture[48:, :32], picture[48:60, 32:], picture[60:, 32:] = 128, 90, 220  # two rows of colour lie in one of these
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.options = {"crf": "4", **options}
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("matrix", MATRICES, ids=str)
+def test_of_an_interlaced_picture_one_moment_is_shown(tmp_path, matrix):
+    """Two were shown in one, in the rows of a comb and with each other's colours: real people looked forged by it."""
+    content = shown_by(woven(tmp_path / "a.mp4", **{"x264-params": "tff=1"}).read_bytes(), matrix)
+    ((_, picture),) = read_frames(content, [0.0])
+    info = probe(content)
+    assert picture.shape[:2] == (info.height, info.width) == ((48, 64) if matrix[0] else (64, 48))
+    assert np.abs(picture.astype(int) - picture[0, 0, 0]).max() < 6
+
+
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {}), ("libx265", {"x265-params": "interlace=tff:log-level=none"})])
+def test_of_a_picture_that_holds_one_moment_all_rows_are_shown(tmp_path, codec, options):
+    """One that says nothing of fields, and one of HEVC, which is a field itself where it does."""
+    ((_, picture),) = read_frames(woven(tmp_path / "a.mp4", codec, **options), [0.0])
+    assert picture[1::2, :, 0].mean() - picture[::2, :, 0].mean() > 40
+
+
 def test_a_phone_photo_is_turned_upright():
     jpeg = cv2.imencode(".jpg", corner_mark()[:, :, ::-1])[1].tobytes()
     assert is_red(read_image(jpeg)[5, 5])
