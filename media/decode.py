@@ -20,6 +20,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.filter import Graph
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
@@ -197,17 +198,18 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             raise media_error(source, "truncated or corrupt") from problem
 
 
-def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None, begins: int | None = 0) -> Iterator[Any]:
     """Frames from where the container stands to the end, passing over what is damaged, however much it is.
 
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
-    where other frames are built on it.
+    where other frames are built on it. `begins` is the time stamp of the first frame where the end alone brings it out: None, not known, after a seek.
     """
-    late = _Late()
+    late = _Late(begins)
     in_decoding_order = container.format.name in DECODED  # what is left out would shift the rest
     far = None if in_decoding_order else far
     packets = _packets(container, stream)
     for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
+        late.goes_in(packet.dts)
         try:
             stream.codec_context.skip_frame = "NONREF" if far and far(packet, following) else "DEFAULT"
             for frame in packet.decode():
@@ -243,17 +245,22 @@ def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Late:
-    """Steady time stamps of pictures as they leave the decoder: of the packet that brought each out, and one step on where none did, at the end."""
+    """Steady time stamps of pictures as they leave the decoder: of the packet that brought each out; at the end, where none did, a packet further each."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: int | None) -> None:
+        self._begins = begins
         self._last: int | None = None
+        self._packet: int | None = None
         self._step = 1
+
+    def goes_in(self, dts: int | None) -> None:
+        if dts is not None and self._packet is not None:
+            self._step = max(1, dts - self._packet)
+        self._packet = dts
 
     def stamp(self, dts: int | None) -> int | None:
         if dts is None:
-            dts = None if self._last is None else self._last + self._step
-        elif self._last is not None:
-            self._step = max(1, dts - self._last)
+            dts = self._begins if self._last is None else self._last + self._step
         self._last = dts
         return dts
 
@@ -317,7 +324,7 @@ def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | 
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):
         return iter(())
-    return _in_order(_decoded(container, stream, far))
+    return _in_order(_decoded(container, stream, far, None))
 
 
 def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int | None:
@@ -341,11 +348,23 @@ def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.
     if frame.rotation not in turns:
         turns[frame.rotation] = _turns(frame)
     width, height = _square_size(frame, stream)
-    square = (width, height) == (frame.width, frame.height)  # asked for a size, even its own, PyAV keeps twice the memory
+    woven = frame.interlaced_frame and stream.codec_context.name != "hevc"  # whose frames are one field each
+    shown = _upper_field(frame) if woven else frame
+    as_large = (width, height) == (shown.width, shown.height)  # asked for a size, even its own, PyAV keeps twice the memory
     is_hdr = frame.color_trc in hdr.TRANSFERS
     kind = "rgb48le" if is_hdr else "rgb24"
-    picture = frame.to_ndarray(format=kind) if square else frame.to_ndarray(format=kind, width=width, height=height)
+    picture = shown.to_ndarray(format=kind) if as_large else shown.to_ndarray(format=kind, width=width, height=height)
     return turned(hdr.as_shown(picture, frame.color_trc) if is_hdr else picture, *turns[frame.rotation])
+
+
+def _upper_field(frame: Any) -> Any:
+    """Every second row of an interlaced frame with its own colours: those between are of another moment, and both in one picture are a comb."""
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("field", "top"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
@@ -402,10 +421,12 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     a few false time stamps in between make it no longer, and any at the end shorter by a few pictures at most.
     """
     starts, ends = array("d"), array("d")
+    in_decoding_order = container.format.name in DECODED  # where a time stamp beside that is FFmpeg's guess, in H.264 the next packet's
     for packet in _packets(container, stream):
-        if packet.pts is not None and not packet.is_discard:  # what an edit list leaves out is not shown
-            starts.append(float(packet.pts * packet.time_base))
-            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        stamp = packet.dts if in_decoding_order else packet.pts
+        if stamp is not None and not packet.is_discard:  # what an edit list leaves out is not shown
+            starts.append(float(stamp * packet.time_base))
+            ends.append(float((stamp + (packet.duration or 0)) * packet.time_base))
     if not starts:
         return 0.0
     few = min(len(starts), REORDER + 1)

@@ -171,6 +171,15 @@ def test_pictures_that_an_avi_holds_in_decoding_order_are_shown_in_theirs(tmp_pa
     assert numbers(source, [0.2, 0.44, 0.8]) == [(0.2, 5), (0.44, 11), (0.8, 20)]
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.asf", "a.mp4"])
+def test_a_video_whose_first_picture_stands_long_is_as_long_as_all_of_its_pictures(tmp_path, name):
+    """FFmpeg stamps a packet of H.264 in AVI and ASF with the time of the next one: the time that the first picture stands was cut from the end."""
+    times = [0] + [7000 + 40 * k for k in range(29)]
+    source = write_video(tmp_path / name, grey_steps(30), times)
+    assert shown_seconds(source, probe(source)) == pytest.approx(8.16, abs=0.05)
+    assert numbers(source, [0.0, 6.9, 7.5, 8.1]) == [(0.0, 0), (6.9, 0), (7.5, 13), (8.1, 28)]
+
+
 def test_of_several_streams_the_one_is_read_that_a_player_shows(tmp_path):
     source = tmp_path / "a.mkv"
     with av.open(str(source), "w", container_options={"default_mode": "passthrough"}) as container:
@@ -334,10 +343,20 @@ def test_whatever_is_passed_over_the_picture_is_the_one_that_the_clock_says(tmp_
     assert numbers(source, times) == [(time, number % 30) for time, number in zip(times, shown, strict=True)]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.asf"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_a_video_so_short_that_its_frames_come_at_once_loses_none(tmp_path, count):
-    source = write_video(tmp_path / "a.mp4", grey_steps(count), fps=10, gop=30, preset="veryfast")
+def test_a_video_so_short_that_its_frames_come_at_once_loses_none(tmp_path, count, name):
+    """Where an AVI or ASF says when pictures are decoded, one of so few that none came before the end was called corrupt."""
+    source = write_video(tmp_path / name, grey_steps(count), fps=10, gop=30, preset="veryfast")
+    assert probe(source).codec == "h264"
     assert numbers(source, [k / 10 for k in range(count)]) == [(k / 10, k) for k in range(count)]
+
+
+def test_pictures_of_an_avi_that_come_at_the_end_only_are_not_taken_for_the_first_after_a_seek(tmp_path):
+    """The last two hang together and come out of the decoder with its end: no packet says when they are shown."""
+    source = write_video(tmp_path / "a.avi", grey_steps(26), gop=24, preset="veryfast", options={"b-adapt": "0", "bf": "3"})
+    for number in range(26):
+        assert numbers(source, [0.0, number / 25]) == [(0.0, 0), (number / 25, number)]
 
 
 def test_falling_times_are_a_mistake(tmp_path):
@@ -437,6 +456,38 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, size):
     assert np.abs(picture.astype(int) - round_one).mean() < 4
     if size == (480, 480):
         assert np.array_equal(picture, next(read_frames(write_video(tmp_path / "b.mp4", [stored] * 3), [0.0]))[1]), "what is nearly square is not touched"
+
+
+def woven(path, codec="libx264", **options):
+    """A film of two moments a picture: a grey one in its even rows, which a TV shows first, and a bright red one in the others."""
+    picture = np.empty((72, 64), np.uint8)
+    picture[:48:2], picture[1:48:2] = 90, 160
+    picture[48:, :32], picture[48:60, 32:], picture[60:, 32:] = 128, 90, 220  # two rows of colour lie in one of these
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.options = {"crf": "4", **options}
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("matrix", MATRICES, ids=str)
+def test_of_an_interlaced_picture_one_moment_is_shown(tmp_path, matrix):
+    """Two were shown in one, in the rows of a comb and with each other's colours: real people looked forged by it."""
+    content = shown_by(woven(tmp_path / "a.mp4", **{"x264-params": "tff=1"}).read_bytes(), matrix)
+    ((_, picture),) = read_frames(content, [0.0])
+    info = probe(content)
+    assert picture.shape[:2] == (info.height, info.width) == ((48, 64) if matrix[0] else (64, 48))
+    assert np.abs(picture.astype(int) - picture[0, 0, 0]).max() < 6
+
+
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {}), ("libx265", {"x265-params": "interlace=tff:log-level=none"})])
+def test_of_a_picture_that_holds_one_moment_all_rows_are_shown(tmp_path, codec, options):
+    """One that says nothing of fields, and one of HEVC, which is a field itself where it does."""
+    ((_, picture),) = read_frames(woven(tmp_path / "a.mp4", codec, **options), [0.0])
+    assert picture[1::2, :, 0].mean() - picture[::2, :, 0].mean() > 40
 
 
 def test_a_phone_photo_is_turned_upright():
