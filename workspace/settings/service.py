@@ -60,7 +60,8 @@ class PolicySettings(Block):
         None,
         gt=0,
         le=1,
-        description="Judge at the model's operating point for this false-positive rate, or the nearest stricter one (0.005, 0.01, 0.02, 0.05, 0.1, 0.2).",
+        description="Judge at the model's operating point for this false-positive rate, or the nearest stricter one (0.005, 0.01, 0.02, 0.05, 0.1, 0.2); "
+        "below all of them at the strictest there is, and the verdict's note says so.",
     )
     abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
     mode: Literal["", Mode] = Field("", description="How densely a video is looked at.")
