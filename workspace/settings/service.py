@@ -116,7 +116,11 @@ class WorkerSettings(Block):
 class FeedbackSettings(Block):
     """The service: accounts, limits, cases, media."""
 
-    database_url: str = Field("", description="Empty: feedback.db in the workspace; or postgresql://user@host/name. VIGIL_DATABASE_URL wins.")
+    database_url: str = Field(
+        "",
+        description="Empty: feedback.db in the workspace; or postgresql://user@host/name, or another SQLite file (a relative one is of the workspace). "
+        "VIGIL_DATABASE_URL wins.",
+    )
     media_url: str = Field("", description="Empty: .vigil/media in the workspace; or s3://bucket/prefix, of this workspace alone.")
     s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
     sign_up: bool = Field(True, description="Whether people may make an account themselves; otherwise an admin does.")
