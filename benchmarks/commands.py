@@ -182,10 +182,10 @@ def _hash(told: bytes, files: list[Path]) -> str:
 
 
 def a_file(word: str) -> Path:
-    """A path that has to be a file's, for argparse."""
+    """A path that has to be a file's, made absolute, for argparse."""
     if not Path(word).is_file():
         raise ArgumentTypeError(f"there is no file {word}")
-    return Path(word)
+    return Path(word).absolute()
 
 
 def count(word: str) -> int:

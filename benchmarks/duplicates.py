@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "vigil-duplicates")
     given = parser.parse_args()
-    data = Path(os.environ.get("VIGIL_SHARED_DATA", ""))
+    data = Path(os.environ.get("VIGIL_SHARED_DATA", "")).absolute()
     if not (data / "labels.csv").is_file():
         raise SystemExit("No real faces: set VIGIL_SHARED_DATA to a folder with labels.csv. Nothing was measured.")
     with open(data / "labels.csv", encoding="utf-8", newline="") as handle:

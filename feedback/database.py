@@ -157,7 +157,7 @@ class Database:
 
 
 def database_url(root: Path, settings: Settings) -> str:
-    """The environment's, else the settings', else SQLite in the workspace.
+    """The environment's, else the settings', else SQLite in the workspace; a relative SQLite file lies inside the workspace.
 
     Raises WorkspaceError for what is not a database address, and where none is named although this workspace has a database elsewhere.
     """
@@ -168,7 +168,7 @@ def database_url(root: Path, settings: Settings) -> str:
 
 
 def _named_url(root: Path, settings: Settings) -> str:
-    url = os.environ.get(URL_VARIABLE) or settings.feedback.database_url or f"sqlite:///{root / DATABASE}"
+    url = os.environ.get(URL_VARIABLE) or settings.feedback.database_url or f"sqlite:///{DATABASE}"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as problem:  # a port that is no number is a ValueError
@@ -182,6 +182,11 @@ def _named_url(root: Path, settings: Settings) -> str:
         raise WorkspaceError(
             "The feedback database is SQLite or PostgreSQL.", why=f"the address names {kind}", next_step="It looks like postgresql://user@host/name."
         )
+    elif parsed.database in (None, "", ":memory:"):
+        why, next_step = "what is kept in memory alone is gone with the process", "Name one, sqlite:///name.db, or nothing: then it is feedback.db."
+        raise WorkspaceError("The address of the feedback database names no file.", why=why, next_step=next_step)
+    else:
+        parsed = parsed.set(database=str(root / parsed.database))
     return parsed.render_as_string(hide_password=False)
 
 

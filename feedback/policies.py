@@ -34,7 +34,8 @@ def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, thre
     """How a model judges under a policy. `points` are the operating points of its card, `own_mode` the mode they were set in.
 
     Of the points whose target is at most the policy's the one nearest to it is taken: stricter, never laxer. `note` says what does not
-    hold: where the card has none, the model's own threshold is used; in another mode than its own no rate is known.
+    hold: where the card has none, the strictest of its points is used, or the model's own threshold where none is stricter than that; in
+    another mode than its own no rate is known.
     """
     wanted = policy_settings(settings, policy)
     judged = mode or (wanted.mode if wanted else "") or own_mode
@@ -44,9 +45,11 @@ def bind(settings: FeedbackSettings, policy: str, mode: str, own_mode: str, thre
     band, target = (abstain if wanted.abstain is None else wanted.abstain), None
     if wanted.target_fpr is not None:
         fitting = [point for point in points if point.target_fpr <= wanted.target_fpr + 1e-9]
-        if fitting:
-            point = max(fitting, key=lambda one: one.target_fpr)
+        point = max(fitting, key=lambda one: one.target_fpr, default=None)
+        if point is None:
+            point = min((one for one in points if one.threshold > threshold), key=lambda one: one.target_fpr, default=None)
+            holds = f"its strictest, at {point.target_fpr:g}, holds" if point else "its own threshold holds"
+            notes.append(f"this model has no operating point at a false-positive rate of {wanted.target_fpr:g}: {holds}")
+        if point is not None:
             threshold, target = point.threshold, point.target_fpr
-        else:
-            notes.append(f"this model has no operating point at a false-positive rate of {wanted.target_fpr:g}: its own threshold holds")
     return Bound(threshold, band, judged, target, "; ".join(notes))

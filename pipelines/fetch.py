@@ -40,12 +40,11 @@ class Place:
 
 
 def located(root: Path, source: SourceSettings) -> Path:
-    """Where a local source is; a relative path is seen from the workspace first. Raises FileNotFoundError."""
-    path = Path(os.path.expanduser(source.path))  # the home of somebody who is not known here stays as it is
-    for candidate in (root / path, Path.cwd() / path):
-        if candidate.exists():
-            return candidate
-    raise FileNotFoundError(2, f"there is no {path}")
+    """Where a local source is; a relative path is of the workspace, wherever the caller stands. Raises FileNotFoundError."""
+    path = root / os.path.expanduser(source.path)  # the home of somebody who is not known here stays as it is
+    if not path.exists():
+        raise FileNotFoundError(2, f"there is no {path}")
+    return path
 
 
 def pending_objects(source: SourceSettings, settings: IngestSettings, seen: Seen, again: Collection[str] = ()) -> list[ObjectInfo]:

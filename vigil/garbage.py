@@ -1,6 +1,7 @@
 """`vigil gc`: what lies in a workspace beside the data and models in use, what may go and what may not, and why. Without `--delete` it only says so."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
             if not files:
                 continue
             size = sum(map(_size, files))
-            common = pile.paths[0] if len(pile.paths) == 1 else pile.paths[0].parents[1]
+            common = Path(os.path.commonpath(pile.paths))
             shown = common.relative_to(root) if common.is_relative_to(root) else common
             row = {"what": pile.what, "path": str(shown), "files": len(files), "bytes": size, "why": pile.why, "kept": kept}
             rows.append({**row, "deleted": bool(delete and not kept)})

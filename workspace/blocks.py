@@ -21,9 +21,9 @@ class Rule(NamedTuple):
 
 
 class Block(BaseModel):
-    """A frozen block of settings that refuses unknown keys, wrong types and combinations that its RULES forbid."""
+    """A frozen block of settings that refuses unknown keys, wrong types, numbers that are not finite and combinations that its RULES forbid."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select
 
 from feedback.belonging import NOTE
-from feedback.database import URL_VARIABLE, Database, database_url, exists, new_id, now, schema_behind
+from feedback.database import URL_VARIABLE, Database, database_url, exists, file_of, new_id, now, schema_behind
 from feedback.forgetting import erasures_waiting
 from feedback.keep import MediaStore
 from feedback.postgresql import SERVE_LOCK, WRITE_LOCK
@@ -114,6 +114,28 @@ def test_addresses_come_from_the_environment_then_the_settings_then_the_workspac
         monkeypatch.setenv(URL_VARIABLE, wrong)
         with pytest.raises(WorkspaceError):
             database_url(tmp_path, plain)
+
+
+def test_a_relative_sqlite_address_is_of_the_workspace_wherever_the_caller_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a file of the folder that the caller stood in: from another one an empty database was made there, and the workspace's own called another's."""
+    root, ids = tmp_path / "w", set()
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        settings = write_settings(root, "sqlite:///other.db")
+        database = Database(root, settings)
+        with database.read() as connection:
+            ids.add(connection.exec_driver_sql("SELECT id FROM workspace").scalar_one())
+        database.close()
+        assert file_of(root, settings) == root / "other.db" and list((tmp_path / name).iterdir()) == []
+    assert len(ids) == 1 and (root / "other.db").is_file() and not (root / "feedback.db").exists()
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_an_sqlite_address_without_a_file_is_refused_by_name(tmp_path: Path, address: str) -> None:
+    """It ended as a mistake in Vigil; and what is kept in memory alone is gone with the process."""
+    with pytest.raises(WorkspaceError, match="names no file"):
+        Database(tmp_path, write_settings(tmp_path, address))
 
 
 def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -> None:

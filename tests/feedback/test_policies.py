@@ -29,7 +29,7 @@ def test_the_operating_point_is_stricter_than_the_policy_never_laxer() -> None:
     assert (bound.threshold, bound.abstain, bound.target_fpr, bound.mode, bound.note) == (0.9, 0.2, 0.01, "fast", "")
 
 
-@pytest.mark.parametrize(("asked", "threshold", "held"), [(0.2, 0.7, 0.05), (0.05, 0.7, 0.05), (0.01, 0.9, 0.01), (0.009, 0.5, None)])
+@pytest.mark.parametrize(("asked", "threshold", "held"), [(0.2, 0.7, 0.05), (0.05, 0.7, 0.05), (0.01, 0.9, 0.01), (0.009, 0.9, 0.01)])
 def test_of_the_operating_points_the_nearest_is_taken_the_rate_itself_included(asked: float, threshold: float, held: float | None) -> None:
     bound = bind(FeedbackSettings.model_validate({"moderation": {"target_fpr": asked}}), "moderation", "", "fast", 0.5, 0.1, POINTS)
     assert (bound.threshold, bound.target_fpr, bound.abstain) == (threshold, held, 0.1)
@@ -51,9 +51,16 @@ def test_a_policy_that_sets_nothing_leaves_threshold_and_band_to_the_model() -> 
     assert bind(FeedbackSettings(), "identity_check", "", "fast", 0.5, 0.1, POINTS) == Bound(0.5, 0.1, "fast", None)
 
 
-def test_without_an_operating_point_the_models_own_threshold_holds_and_says_so() -> None:
-    bound = bind(SETTINGS, "forensics", "", "dense", 0.5, 0.1, POINTS)
-    assert (bound.threshold, bound.target_fpr) == (0.5, None) and "0.001" in bound.note
+@pytest.mark.parametrize(
+    ("points", "own", "threshold", "held", "said"),
+    [(POINTS, 0.5, 0.9, 0.01, "its strictest, at 0.01, holds"), (POINTS, 0.95, 0.95, None, "own threshold"), ([], 0.5, 0.5, None, "own threshold")],
+)
+def test_a_rate_below_every_operating_point_is_judged_as_strictly_as_the_card_can_and_says_so(
+    points: list[OperatingPoint], own: float, threshold: float, held: float | None, said: str
+) -> None:
+    """Who asked for 0.001 in place of 0.01 was judged at the model's own threshold, which is laxer: more reals were called fake than before."""
+    bound = bind(SETTINGS, "forensics", "", "dense", own, 0.1, points)
+    assert (bound.threshold, bound.target_fpr) == (threshold, held) and "rate of 0.001" in bound.note and said in bound.note
 
 
 @pytest.mark.parametrize(("policy", "asked", "own", "said"), [

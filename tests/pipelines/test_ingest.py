@@ -707,6 +707,20 @@ def test_a_source_out_of_reach_is_a_reason_and_the_others_come_in(root: Path, se
     assert pending(root, settings, [missing, nobodys]) == 0
 
 
+def test_a_relative_source_is_of_the_workspace_wherever_the_caller_stands(
+    root: Path, settings: Settings, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its share was not mounted, a folder of that name where the caller stood was taken in as this source, under its labels and without a word."""
+    weekly, here = source(Path("incoming"), "weekly"), tmp_path / "here"
+    photo(here / "incoming" / "real" / "other.jpg", 99)
+    monkeypatch.chdir(here)
+    assert pending(root, settings, [weekly], problems := {}) == 0 and str(root / "incoming") in problems["weekly"]
+    report = ingest(root, settings, [weekly])
+    assert report.added == 0 and isinstance(report.refused["weekly"], NotNow) and str(root / "incoming") in report.problems["weekly"]
+    shutil.copytree(media, root / "incoming")
+    assert pending(root, settings, [weekly]) == 5 and ingest(root, settings, [weekly]).added == 5
+
+
 def test_a_source_that_cannot_be_understood_is_a_reason_alone_and_among_others(root: Path, settings: Settings, media: Path) -> None:
     (media.parent / "bad" / "videos").mkdir(parents=True)
     bad = source(media.parent / "bad", "bad")

@@ -119,6 +119,9 @@ def test_gc_says_what_everything_costs_and_deletes_only_what_nobody_needs(root: 
     leading = events(root, "promotion")[-1]["fields"]["model_sha256"]
     (root / ".vigil" / "scores" / f"{leading}-x.parquet").write_bytes(b"1" * 300)
     (root / ".vigil" / "scores" / f"{'0' * 64}-x.parquet").write_bytes(b"2" * 500)
+    for folder in ("media", "derived"):
+        (root / ".vigil" / folder).mkdir()
+        (root / ".vigil" / folder / "upload").write_bytes(b"3")
     stray = root / "data" / "raw" / "stray"
     stray.mkdir()
     (stray / "media-000.tar").write_bytes(b"stray" * 2000)
@@ -126,6 +129,7 @@ def test_gc_says_what_everything_costs_and_deletes_only_what_nobody_needs(root: 
     (root / "data" / "raw" / "stray.dvc").unlink()  # as after a batch that was never committed
     dry = garbage(root)
     assert dry["scores of other models"]["bytes"] == 500 and not dry["scores of other models"]["kept"] and not any(row["deleted"] for row in dry.values())
+    assert dry["media of the service"]["path"] == ".vigil", "this was the whole workspace"
     assert dry["scores of the champion"]["kept"] and dry["DVC's cache: needed"]["kept"].startswith("4 branches and tags")
     unneeded = dry["DVC's cache: needed by nobody"]
     assert unneeded["files"] == 2 and unneeded["bytes"] >= 10_000

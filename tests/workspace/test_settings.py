@@ -226,6 +226,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("model.dropout", 1.1, "model.dropout"),
         ("pretrain.weight_decay", float("inf"), "finite"),
         ("train.weight_decay", float("inf"), "finite"),
+        ("gates.max_log_loss_rise", float("inf"), "finite"),  # a card and a verdict, which hold no such number, said null: as if the bound had not been set
+        ("registry.experiment", "", "registry.experiment"),  # MLflow refuses it, once a cycle had trained
         ("budget.hardened_clips", 1, "attacks none"),
         ("harden.step_size", 0.001, "cannot reach its own bound"),
         ("harden.eps", 0.003, "harden.eps"),

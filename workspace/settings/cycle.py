@@ -52,7 +52,7 @@ class RegistrySettings(Block):
 
     tracking_uri: str = Field("sqlite:///mlflow.db", pattern=r"^(sqlite|postgresql(\+\w+)?|mysql(\+\w+)?|https?)://", description="Address of MLflow's store.")
     model_name: str = Field("detector", pattern=r"^[A-Za-z0-9_-]+$", description="The registered model.")
-    experiment: str = Field("vigil", description="The experiment that holds the runs.")
+    experiment: str = Field("vigil", min_length=1, description="The experiment that holds the runs.")
 
 
 class RemoteSettings(Block):

@@ -52,7 +52,7 @@ class SourceSettings(Block):
     )
 
     name: str = Field(description="Short name; becomes the `source` column and part of the batch name.", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
-    path: str = Field(description="A folder, a CSV file, or s3://bucket/prefix.")
+    path: str = Field(description="A folder or a table (a relative one is of the workspace), or s3://bucket/prefix.")
     layout: LayoutName = Field(
         "auto", description="auto: by what lies there; folder: real/ and fake/<generator>/; csv, json: tables; the rest: docs/layouts.md."
     )

@@ -61,7 +61,7 @@ class PhaseSettings(Block):
     batch: int = Field(ge=4, description="Clips (or frames) an optimiser step sees: either class of what is new and of what is known at least.")
     micro_batch: Positive = Field(description="Clips (or frames) at once; batch is reached by accumulation.")
     lr: float = Field(gt=0, le=1, description="Highest learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="Of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
     patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")

@@ -60,7 +60,8 @@ class PolicySettings(Block):
         None,
         gt=0,
         le=1,
-        description="Judge at the model's operating point for this false-positive rate, or the nearest stricter one (0.005, 0.01, 0.02, 0.05, 0.1, 0.2).",
+        description="Judge at the model's operating point for this false-positive rate, or the nearest stricter one (0.005, 0.01, 0.02, 0.05, 0.1, 0.2); "
+        "below all of them at the strictest there is, and the verdict's note says so.",
     )
     abstain: Fraction | None = Field(None, description="Half width of the band around the threshold in which the answer is `uncertain`.")
     mode: Literal["", Mode] = Field("", description="How densely a video is looked at.")
@@ -113,7 +114,11 @@ class WorkerSettings(Block):
 class FeedbackSettings(Block):
     """The service: accounts, limits, cases, media."""
 
-    database_url: str = Field("", description="Empty: feedback.db in the workspace; or postgresql://user@host/name. VIGIL_DATABASE_URL wins.")
+    database_url: str = Field(
+        "",
+        description="Empty: feedback.db in the workspace; or postgresql://user@host/name, or another SQLite file (a relative one is of the workspace). "
+        "VIGIL_DATABASE_URL wins.",
+    )
     media_url: str = Field("", description="Empty: .vigil/media in the workspace; or s3://bucket/prefix, of this workspace alone.")
     s3_endpoint_url: str = Field("", description="S3-compatible endpoint; empty means the default of boto3.")
     sign_up: bool = Field(True, description="Whether people may make an account themselves; otherwise an admin does.")
