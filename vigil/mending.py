@@ -50,6 +50,8 @@ def examine_and_fix(
 
         with lease(root, "doctor", decides=fix or clock_is_right):  # what is sent or fetched is saved, whatever the journal lacks
             refuse_damaged(root)
+            if pull:
+                repository.restore_pointers(root)
             lacking = repository.absent(root) if pull else []
             if lender := repository.lending_remote(root, settings.remote.url) if pull else "":
                 repository.set_remote(root, lender)
@@ -130,6 +132,7 @@ def _not_fetched(names: list[str]) -> dict[str, Any]:
     next_step = (
         "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
         " What was erased since this commit is nowhere any more: a later one has what is left."
+        " A batch that is nowhere any more keeps others out: `vigil batches drop NAME --again`, and remove data/raw/NAME.dvc; what it held may come in anew."
     )
     return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote, or not whole: {first_few(names)}", "next": next_step}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
-from workspace.errors import DataError, WorkspaceError, first_few
+from workspace.errors import DataError
 from workspace.files import atomic_file, read_json, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
@@ -42,6 +42,7 @@ SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
 NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
 MOST_JSON_BYTES = 64 << 20
+NOTHING_ERASED = "Nothing was erased from the training data."  # of a batch that is not here: with a later pull it would come back whole
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
@@ -74,10 +75,10 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
     Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it. Raises WorkspaceError before it begins
     where a committed file cannot be read (what DVC keeps could not be looked through) or a batch is not here.
     """
-    from workspace.repository import delete_objects
+    from workspace.repository import delete_objects, refuse_absent
 
     refuse_damaged(root)
-    refuse_absent(root)
+    refuse_absent(root, NOTHING_ERASED)
     forgotten: dict[str, Forgotten] = {}
     _name_by_hash(root, case_of)
     for manifest in manifests(root):
@@ -121,18 +122,6 @@ def _strike(root: Path, held: Collection[str]) -> None:
         strike_stages(root, gone)
 
 
-def refuse_absent(root: Path) -> None:
-    """Raises WorkspaceError where a batch that DVC tracks is not here: nobody could say what it holds, and it would come back whole with a later pull."""
-    from workspace.repository import absent
-
-    if batches := [Path(name).name for name in absent(root) if name.startswith("data/raw/")]:
-        raise WorkspaceError(
-            "Nothing was erased from the training data.",
-            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {first_few(batches)}",
-            next_step="Run `vigil doctor --pull`, then the same command again.",
-        )
-
-
 def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any]:
     """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost.
 
@@ -141,8 +130,10 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
     With a case, only the rows that name it. `not_here` counts the objects of earlier versions that would be fetched first, to look into them.
     Raises WorkspaceError where a committed file cannot be read, or a batch is not here.
     """
+    from workspace.repository import refuse_absent
+
     refuse_damaged(root)
-    refuse_absent(root)
+    refuse_absent(root, NOTHING_ERASED)
     rows, alike, rewritten, keeping, tables = [], [], set(), [], dict[str, list[Named]]()
     for manifest in manifests(root):
         batch, table = manifest.parent.name, read_manifest(manifest.parent)

@@ -17,12 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import DataError, StageFailed, VigilError, WorkspaceError
+from workspace.errors import DataError, JournalError, StageFailed, VigilError, WorkspaceError, first_few
 from workspace.files import atomic_file
 from workspace.journal import Journal
 from workspace.last_word import LastWord, forget
 from workspace.revisions import cut_short, git, git_problem
-from workspace.state import batch_states
+from workspace.state import batch_states, champion
 from workspace.unsent import mark_sent, mark_unsent
 
 MAKE_ROOM = "Make room on the disk, or make it writable, and run {command} again; {kept}."
@@ -145,12 +145,16 @@ def commit(root: Path, message: str, tag: str = "") -> str:
 
 
 def commit_journal(root: Path, message: str) -> None:
-    """Commit journal.jsonl alone, so that a clone knows of a decision that no cycle made. Where git is busy the next commit has it."""
+    """Commit the journal with the .dvc files of the batches that it names, so that a clone knows of a decision that no cycle made, and finds these.
+
+    Where git is busy the next commit has it.
+    """
     if not (root / ".git").exists() or cut_short(root):
         return
+    names = ["journal.jsonl", *(str(path.relative_to(root)) for path in sorted(root.glob("data/raw/*.dvc")))]
     try:
-        git(root, "add", "-f", "--", "journal.jsonl")
-        git(root, "commit", "-q", "--no-verify", "-m", message, "--", "journal.jsonl")
+        git(root, "add", "-f", "--", *names)
+        git(root, "commit", "-q", "--no-verify", "-m", message, "--", *names)
     except WorkspaceError:
         return
 
@@ -512,9 +516,33 @@ def strike_stages(root: Path, outputs: Collection[str]) -> None:
 
 
 def absent(root: Path) -> list[str]:
-    """The batches and models of the present commit that DVC tracks and that are not here."""
-    tracked = (path.relative_to(root).with_suffix("") for pattern in ("data/raw/*.dvc", "models/*.dvc") for path in sorted(root.glob(pattern)))
-    return [str(path) for path in tracked if not (root / path).exists()]
+    """The batches and models that are not here, of those that DVC tracks and those that the journal cannot do without: its batches and its champion.
+
+    A batch that was dropped so that what it holds comes in again is missed by nobody, once its .dvc file has gone too.
+    """
+    tracked = {str(path.relative_to(root).with_suffix("")) for pattern in ("data/raw/*.dvc", "models/*.dvc") for path in root.glob(pattern)}
+    with suppress(JournalError):  # the doctor names one that cannot be read; what DVC tracks can be fetched all the same
+        events = Journal(root).events()
+        tracked |= {f"data/raw/{batch}" for batch, told in batch_states(events).items() if not told.again}
+        tracked |= {leading.path} if (leading := champion(events)) else set()
+    return sorted(name for name in tracked if not (root / name).exists())
+
+
+def refuse_absent(root: Path, what: str) -> None:
+    """Raises WorkspaceError, which begins with `what`, where a batch is not here."""
+    if batches := [Path(name).name for name in absent(root) if name.startswith("data/raw/")]:
+        raise WorkspaceError(
+            what,
+            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {first_few(batches)}",
+            next_step="Run `vigil doctor --pull`, then the same command again.",
+        )
+
+
+def restore_pointers(root: Path) -> None:
+    """Have the .dvc files of what is not here again as they were last committed, where they are away too: they say what to fetch."""
+    for pointer in (f"{name}.dvc" for name in absent(root)):
+        if not (root / pointer).exists() and (last := git(root, "log", "-1", "--format=%H", "--diff-filter=AM", "--", pointer, check=False)):
+            git(root, "checkout", "-q", last, "--", pointer)
 
 
 def lending_remote(root: Path, remote_url: str) -> str:
