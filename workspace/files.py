@@ -46,6 +46,12 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def remove_torn(path: Path) -> None:
+    """Remove what a killed `atomic_file` has left of a file that nobody is writing; the last part of `path` may be a pattern."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 class CsvLines:
     r"""Where a csv.writer puts its rows, which it ends in \r\n as it does by itself: they end in \n here.
 

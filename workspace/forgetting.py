@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
 from workspace.errors import DataError
-from workspace.files import atomic_file, read_json, write_json
-from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
+from workspace.files import atomic_file, read_json, remove_torn, write_json
+from workspace.for_review import CONFLICTS, SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
 from workspace.naming import Paths, still_said
@@ -86,6 +86,8 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
             forgotten.setdefault(sample_id, Forgotten()).batches.append(manifest.parent.name)
     for name in CACHES:  # what was on its way into a batch lies in none
         shutil.rmtree(root / name, ignore_errors=True)
+    for noted in (SEEN, CONFLICTS):
+        remove_torn(root / noted)
     if not forgotten:
         return forgotten
     wanted, batches = set(forgotten), sorted({batch for one in forgotten.values() for batch in one.batches})
@@ -270,7 +272,7 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
     if (mine["shard"] != "").any() or (mine["use"] != "never").any():
         _rewrite(folder, table, set(mine["sample_id"]))
     named = set(read_manifest(folder)["shard"])
-    for stray in sorted(folder.glob("media-*.tar")):
+    for stray in (*folder.glob("media-*.tar"), *folder.glob("*.tmp")):  # the latter as a kill left them: the next version of the batch would have them
         if stray.name not in named:
             stray.unlink()
     return sorted(set(mine["sample_id"]))

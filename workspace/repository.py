@@ -25,6 +25,7 @@ from workspace.revisions import cut_short, git, git_problem
 from workspace.state import batch_states, champion
 from workspace.unsent import mark_sent, mark_unsent
 
+LOG = logging.getLogger("vigil.remote")
 MAKE_ROOM = "Make room on the disk, or make it writable, and run {command} again; {kept}."
 NO_ROOM = "as a rule because the disk is full or closed to writing; the lines above say more"  # of what DVC only logs
 REMOTE = "store"
@@ -405,6 +406,8 @@ def root_cause(problem: BaseException) -> str:
 
 def remove_stale_dvc_files(root: Path) -> list[str]:
     """Remove what a killed DVC left: its lock files (the lease says that nobody else runs) and temporary cache files."""
+    from workspace.objects import cache_of, remove_unfinished
+
     temporary = root / ".dvc" / "tmp"
     removed = []
     for name in ("rwlock", "rwlock.lock", "lock"):
@@ -412,10 +415,7 @@ def remove_stale_dvc_files(root: Path) -> list[str]:
         if path.exists():
             path.unlink()
             removed.append(str(path.relative_to(root)))
-    for path in (root / ".dvc" / "cache").rglob("*.tmp") if (root / ".dvc" / "cache").exists() else []:
-        path.unlink(missing_ok=True)
-        removed.append(str(path.relative_to(root)))
-    return removed
+    return removed + [os.path.relpath(path, root) for path in remove_unfinished(root, [cache_of(root)])]
 
 
 def stale_git_locks(root: Path) -> list[str]:
@@ -442,7 +442,11 @@ def remove_stale_git_locks(root: Path) -> list[str]:
 def push(root: Path) -> int:
     """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
     with sending(root), open_dvc(root) as repo:
-        return int(repo.push(remote=remote_name(repo))) if remote_name(repo) else 0
+        if not remote_name(repo):
+            return 0
+        sent = int(repo.push(remote=remote_name(repo)))
+        _remove_unfinished_in(repo)
+        return sent
 
 
 @contextmanager
@@ -481,8 +485,11 @@ def remote_errors(what: str, then: str) -> Iterator[None]:
 def delete_objects(root: Path, md5s: Collection[str]) -> set[str]:
     """Delete objects from DVC's remote, from folders of this workspace that were its remote before, then from its cache; returns those that the remote had.
 
-    Raises DataError when the remote cannot be written; the cache then still knows what is left to do.
+    What killed processes left half written there goes with them. Raises DataError when the remote cannot be written; the cache then still knows what is
+    left to do.
     """
+    from workspace.objects import own_stores, place_of, remove_unfinished
+
     with open_dvc(root) as repo:
         there: dict[str, str] = {}
         if remote_name(repo) and md5s:
@@ -492,12 +499,40 @@ def delete_objects(root: Path, md5s: Collection[str]) -> set[str]:
                 there = {md5: path for md5 in sorted(md5s) if remote.fs.exists(path := remote.oid_to_path(md5))}
                 for path in there.values():
                     remote.fs.remove(path)
-        for store in root.glob(".vigil/*/files/md5"):  # a clone of an earlier commit would fetch from there
+                _abort_uploads(remote, md5s)
+                _remove_unfinished_in(repo)
+        stores = own_stores(root)
+        remove_unfinished(root, stores)
+        for store in (*stores[1:], stores[0]):  # a clone of an earlier commit would fetch from former remotes; the cache still knows what is left to do
             for md5 in md5s:
-                (store / md5[:2] / md5[2:]).unlink(missing_ok=True)
-        for md5 in md5s:
-            Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
+                place_of(store, md5).unlink(missing_ok=True)
     return set(there)
+
+
+def _remove_unfinished_in(repo: Any) -> None:
+    """Remove what killed pushes left half written in the remote, where that is a folder."""
+    from workspace.objects import remove_unfinished
+
+    remote = repo.cloud.get_remote_odb(remote_name(repo))
+    if remote.fs.protocol == "local":
+        remove_unfinished(Path(repo.root_dir), [Path(remote.path)])
+
+
+def _abort_uploads(remote: Any, md5s: Collection[str]) -> None:
+    """Remove the parts that killed pushes left of these objects in a bucket; they are in no list of what it holds."""
+    if remote.fs.protocol != "s3":
+        return
+    store = remote.fs.fs
+    for bucket, key, _ in (store.split_path(remote.oid_to_path(md5)) for md5 in sorted(md5s)):
+        try:
+            for upload in store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key).get("Uploads", []):
+                if upload["Key"] == key:
+                    store.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+        except OSError as problem:
+            if problem.errno not in (errno.EPERM, errno.ENOSYS) and not isinstance(problem, PermissionError):
+                raise
+            LOG.warning("whether parts of %s were left on the remote is not told: %s", key, problem)  # a store need not offer it, or not to everybody
+            return
 
 
 def strike_stages(root: Path, outputs: Collection[str]) -> None:
