@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import VigilError, first_few
+from workspace.files import move_folder
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import is_as_promoted
@@ -101,7 +102,7 @@ def _bring_back(root: Path, model: Champion) -> bool:
     folder, aside, whole = root / model.path, root / ".vigil" / "damaged", False
     shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():  # DVC replaces no file that it does not know
-        folder.replace(aside)
+        move_folder(folder, aside)
     try:
         pull(root, [f"{model.path}.dvc"])
         whole = is_as_promoted(folder, model)
@@ -109,7 +110,7 @@ def _bring_back(root: Path, model: Champion) -> bool:
     finally:
         if aside.exists() and not whole:
             shutil.rmtree(folder, ignore_errors=True)
-            aside.replace(folder)
+            move_folder(aside, folder)
         shutil.rmtree(aside, ignore_errors=True)
 
 

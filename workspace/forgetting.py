@@ -86,7 +86,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
             forgotten.setdefault(sample_id, Forgotten()).batches.append(manifest.parent.name)
     for name in CACHES:  # what was on its way into a batch lies in none
         shutil.rmtree(root / name, ignore_errors=True)
-    for noted in (SEEN, CONFLICTS):
+    for noted in (SEEN, CONFLICTS, "data/raw/*"):
         remove_torn(root / noted)
     if not forgotten:
         return forgotten

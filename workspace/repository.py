@@ -26,6 +26,7 @@ from workspace.state import batch_states, champion
 from workspace.unsent import mark_sent, mark_unsent
 
 LOG = logging.getLogger("vigil.remote")
+MOUNT = "Make a folder in place of the link, and mount there what it leads to (`mount --bind`, or a volume); then run the command again."
 MAKE_ROOM = "Make room on the disk, or make it writable, and run {command} again; {kept}."
 NO_ROOM = "as a rule because the disk is full or closed to writing; the lines above say more"  # of what DVC only logs
 REMOTE = "store"
@@ -561,6 +562,17 @@ def absent(root: Path) -> list[str]:
         tracked |= {f"data/raw/{batch}" for batch, told in batch_states(events).items() if not told.again}
         tracked |= {leading.path} if (leading := champion(events)) else set()
     return sorted(name for name in tracked if not (root / name).exists())
+
+
+def linked(root: Path) -> list[str]:
+    """The folders of batches and models that are links: DVC keeps nothing that lies behind one."""
+    return [name for name in ("data", "data/raw", "models") if (root / name).is_symlink()]
+
+
+def refuse_linked(root: Path) -> None:
+    """Raises WorkspaceError where a folder of batches or models is a link."""
+    if names := linked(root):
+        raise WorkspaceError(f"Nothing was taken in: {', '.join(names)} in {root} is a link.", why="DVC keeps nothing that lies behind one", next_step=MOUNT)
 
 
 def refuse_absent(root: Path, what: str) -> None:

@@ -295,6 +295,22 @@ def test_a_batch_that_is_gone_with_its_dvc_file_is_named_and_comes_back_from_an_
             (tmp_path / "pointer").rename(pointer)
 
 
+@pytest.mark.parametrize("name", ["data", "data/raw", "models"])
+def test_a_folder_that_is_a_link_is_named_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    """A batch came in, and then every command ended as a mistake in Vigil: DVC keeps nothing that lies behind a link. The doctor called all well."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings, source = load_settings(root / "params.yaml"), one_picture(tmp_path / "press", 1)
+    (root / name).mkdir(exist_ok=True)
+    (root / name).rename(tmp_path / "elsewhere")
+    (root / name).symlink_to(tmp_path / "elsewhere")
+    assert [row["found"] for row in examine(root, settings) if not row["ok"]] == [f"{name} is a link, behind which DVC keeps nothing"]
+    for act in (lambda: ingest_sources(root, settings, [source]), lambda: _one_cycle(root, settings, False, True, ())):
+        with pytest.raises(WorkspaceError, match=rf"(?s)Nothing was taken in: {name} in .* is a link.*mount"):
+            act()
+    assert not batch_states(Journal(root).events())
+
+
 def test_a_batch_that_is_nowhere_any_more_holds_nobody_up_once_it_is_dropped_to_come_in_again(tmp_path: Path) -> None:
     """No source whatever could come in, for ever: without its manifest nobody could tell what was new."""
     root = tmp_path / "w"
