@@ -41,6 +41,7 @@ CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox"
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
 NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
+LOST_TAGS = Path(".vigil/erasing.json")  # by sample, until its erasure is journalled
 MOST_JSON_BYTES = 64 << 20
 NOTHING_ERASED = "Nothing was erased from the training data."  # of a batch that is not here: with a later pull it would come back whole
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
@@ -103,15 +104,26 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
     _fetch_earlier(root)
     held = _held(root, wanted, kept_in)
     needing = tags_needing(root, set(held))
+    tags = _note_lost(root, {one: [tag for tag, needed in needing.items() if any(one in held[md5] for md5 in needed)] for one in forgotten})
     _strike(root, held)
     there = delete_objects(root, held)
     for sample_id, one in forgotten.items():
         mine = {md5 for md5, of in held.items() if sample_id in of}
         one.cached_objects, one.remote_objects = len(mine), len(mine & there)
-        one.tags = [tag for tag, needed in needing.items() if needed & mine]
+        one.tags = tags[sample_id]
         one.kept_in, one.made_of = kept_in.get(sample_id, []), sorted(set().union(*named.get(sample_id, {}).values()))
     _drop_empty(root, batches, who)
     return forgotten
+
+
+def _note_lost(root: Path, tags: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The tags that the erasure of each sample costs, noted before it does: once the objects are gone, nobody could tell after a kill."""
+    noted: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        noted = read_json(root / LOST_TAGS)
+    every = {sample_id: [*dict.fromkeys([*noted.get(sample_id, []), *mine])] for sample_id, mine in tags.items()}
+    write_json(root / LOST_TAGS, {**noted, **every})
+    return every
 
 
 def _strike(root: Path, held: Collection[str]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -24,7 +25,19 @@ from vigil.opening import open_workspace
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
-from workspace.forgetting import _drop_empty, _fetch_earlier, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentioned, would_forget
+from workspace.forgetting import (
+    LOST_TAGS,
+    _drop_empty,
+    _fetch_earlier,
+    _forget_in_batch,
+    _forget_names,
+    _kept_in,
+    _made_of,
+    batches_with,
+    forget,
+    mentioned,
+    would_forget,
+)
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, read_media, repack_shard, write_manifest, write_media
 from workspace.objects import cache_of, objects_in, place_of
@@ -446,6 +459,28 @@ def test_each_of_two_samples_that_are_erased_one_after_the_other_names_the_model
     shutil.rmtree(root / ".vigil" / "learned")
     assert "not known: whether the model of 2026-W01.1 learned from it" in render_would_erase(would_erase(root, settings, SAMPLES[3]))
     assert "Not known: whether the model of 2026-W01.1 learned from it" in render_erased(erase(root, settings, [SAMPLES[3]], "ada", "asked to"))
+
+
+def test_an_erasure_that_a_kill_tore_says_in_the_end_which_tags_it_cost(batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the last deleted object and the journal's line, it was ended with no tag: nobody was told that one cannot be restored."""
+    root, gone = tmp_path / "opened", SAMPLES[2]
+    open_workspace(root, "demo")
+    shutil.copytree(batch, root / "data" / "raw" / "b")
+    settings, journal = load_settings(root / "params.yaml"), Journal(root)
+    journal.append("batch_added", batch="b", source="press", samples=6, quarantined=0)
+    dvc_add(root, [root / "data" / "raw" / "b"])
+    commit(root, "a cycle", "vigil/2026-W01.1")
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr("feedback.forgetting._journal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        erase(root, settings, [gone], "ada", "asked to")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (row,) = erase(root, settings, [], "ada", "asked to")["training"]
+    (told,) = [event for event in journal.events() if event.kind == "erased"]
+    assert row["training"]["tags"] == told["tags"] == ["vigil/2026-W01.1"]
+    (row,) = erase(root, settings, [SAMPLES[4]], "ada", "asked to")["training"]
+    assert row["training"]["tags"] == ["vigil/2026-W01.1"] and not (root / LOST_TAGS).exists()
 
 
 @pytest.mark.parametrize(("left", "refused"), [("nothing", True), ("no face", True), (f"{TWO_LABELS}: a, b", False), ("", False)])
