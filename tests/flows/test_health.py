@@ -23,6 +23,7 @@ from tests.workspace.worlds import make_model, start_python, verdict_for
 from vigil.cycles import run_cycle, would_run
 from vigil.deciding import bootstrap_first, override_gate, roll_back, set_batch_state
 from vigil.erasing import erase
+from vigil.garbage import collect
 from vigil.importing import import_model
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
@@ -35,6 +36,7 @@ from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.lease import lease_holder
 from workspace.manifest import read_manifest
+from workspace.objects import cache_of, objects_in
 from workspace.promotion import bootstrap, promote
 from workspace.repository import commit, commit_journal, dvc_add, push
 from workspace.revisions import cut_short, is_ahead
@@ -283,8 +285,10 @@ def test_a_batch_that_is_gone_with_its_dvc_file_is_named_and_comes_back_from_an_
         for act in (lambda: ingest_sources(root, settings, [source]), lambda: _one_cycle(root, settings, False, True, ())):
             with pytest.raises(WorkspaceError, match=rf"(?s){batch}.*vigil doctor --pull"):
                 act()
+        kept = objects_in(cache_of(root))
+        assert kept and not any(row["deleted"] for row in collect(root, settings, delete=True)), "the last copy went, for no .dvc file named it"
         rows, _ = examine_and_fix(root, settings, fix=False, push=False, pull=True)
-        assert all(row["ok"] for row in rows) == committed
+        assert all(row["ok"] for row in rows) == committed and objects_in(cache_of(root)) == kept
         if committed:
             assert read_manifest(folder).equals(whole)
             shutil.rmtree(aside)
