@@ -147,14 +147,18 @@ def commit(root: Path, message: str, tag: str = "") -> str:
 
 
 def commit_journal(root: Path, message: str) -> None:
-    """Commit the journal with the .dvc files of the batches that it names, so that a clone knows of a decision that no cycle made, and finds these.
+    """Commit the journal with new .dvc files of batches, so that a clone knows of a decision that no cycle made, and finds the batches that it names.
 
     Where git is busy the next commit has it.
     """
+    from workspace.objects import damaged_files
+
     if not (root / ".git").exists() or cut_short(root):
         return
-    names = ["journal.jsonl", *(str(path.relative_to(root)) for path in sorted(root.glob("data/raw/*.dvc")))]
     try:
+        new = git(root, "ls-files", "-z", "--others", "--", "data/raw/*.dvc").split("\0")
+        damaged = damaged_files(root) if any(new) else {}
+        names = ["journal.jsonl", *(name for name in new if name and name not in damaged)]
         git(root, "add", "-f", "--", *names)
         git(root, "commit", "-q", "--no-verify", "-m", message, "--", *names)
     except WorkspaceError:
@@ -530,7 +534,7 @@ def _abort_uploads(remote: Any, md5s: Collection[str]) -> None:
                 if upload["Key"] == key:
                     store.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
         except OSError as problem:
-            if problem.errno not in (errno.EPERM, errno.ENOSYS) and not isinstance(problem, PermissionError):
+            if problem.errno not in (errno.EPERM, errno.ENOSYS) and not isinstance(problem, PermissionError | FileNotFoundError):
                 raise
             LOG.warning("whether parts of %s were left on the remote is not told: %s", key, problem)  # a store need not offer it, or not to everybody
             return
