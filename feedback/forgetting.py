@@ -16,7 +16,7 @@ from feedback.erasing import ELSEWHERE, taken_out
 from feedback.learned import CANNOT, joined, learned_by, learned_from, remember_all
 from feedback.retention import WHO
 from feedback.tables import ERASURES, OUTBOX
-from workspace.forgetting import Forgotten, back_in_batches, batches_with, forget
+from workspace.forgetting import LOST_TAGS, Forgotten, back_in_batches, batches_with, forget
 from workspace.journal import Journal
 from workspace.settings import Settings
 
@@ -103,6 +103,7 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
             told = {"training": training, "models": models}
             audit.append(connection, who, "erasure.done", f"media:{row['sha256']}", told)
             done.append({"sha256": row["sha256"], **told})
+    (root / LOST_TAGS).unlink(missing_ok=True)
     return done
 
 

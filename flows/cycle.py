@@ -166,10 +166,11 @@ def _run(root: Path, settings: Settings, scheduled: bool, force: bool, sources: 
 def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sources: Sequence[SourceSettings]) -> Outcome:
     from pipelines.outside import forged_otherwise, idle_forgers
     from workspace.objects import refuse_damaged
-    from workspace.repository import set_remote
+    from workspace.repository import refuse_absent, refuse_linked, set_remote
 
     refuse_damaged(root)
     refuse_missing_parameters(root)
+    refuse_linked(root)
     journal = Journal(root)
     set_remote(root, settings.remote.url, settings.remote.s3_endpoint_url)
     finish_commit(root)
@@ -196,6 +197,7 @@ def _one_cycle(root: Path, settings: Settings, scheduled: bool, force: bool, sou
             send_again(root)
             return _nothing_new(journal, start, taken)
     base_cycle = opened.base_cycle if opened else plan.base_cycle
+    refuse_absent(root, "No stage was begun.")
     refuse_changed_champion(root, journal, base_cycle)
     refuse_other_ground(root, settings, base_cycle, opened)
     write_batches(root, plan)

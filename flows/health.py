@@ -15,7 +15,7 @@ from workspace.journal import Event, Journal
 from workspace.lease import cycle_runs
 from workspace.objects import cache_of, damaged_files, damaged_lists
 from workspace.remote import Verified
-from workspace.repository import absent, is_versioned
+from workspace.repository import MOUNT, absent, is_versioned, linked
 from workspace.revisions import NEVER_COMMITTED, PUT_BACK, cut_short, git_problem
 from workspace.settings import Settings
 from workspace.state import Champion, CycleState, champion, cycles, open_cycle, promoted
@@ -84,6 +84,8 @@ def _files(patient: Patient) -> Iterator[Row]:
 
 def _data(patient: Patient) -> Iterator[Row]:
     """What is not on this machine of the batches, and of the models that led at some time: what others there were gc removes."""
+    if names := linked(patient.root):
+        yield _row("data", False, f"{', '.join(names)} is a link, behind which DVC keeps nothing", f"{MOUNT[0].lower()}{MOUNT[1:].rstrip('.')}")
     led = {model.path for model in promoted(patient.events).values()}
     if away := [name for name in absent(patient.root) if name in led or name.startswith("data/")]:
         yield _row("data", False, f"{len(away)} batches and models are not on this machine: {first_few(away)}", PULL)

@@ -27,7 +27,7 @@ from pipelines.rows import rows_of
 from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from pipelines.sides import KEPT_BEFORE
 from workspace.errors import DataError, VigilError, in_one_line
-from workspace.files import is_no_room, names_path_in, write_json
+from workspace.files import is_no_room, move_folder, names_path_in, remove_torn, write_json
 from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, ContentChanged, composed, manifests, read_manifest, write_manifest, write_media
@@ -61,6 +61,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
     """
     if batch is not None and not BATCH_NAME.match(batch):
         raise DataError(f"{batch!r} cannot name a batch.", why="a name has letters, digits, dots and dashes", next_step="Name it like 2026-11-20-press.")
+    remove_torn(root / "data" / "raw" / "*")
     left = journal_unjournalled(root)
     report = IngestReport(batches=[*left], left=left)
     if not sources:
@@ -452,7 +453,7 @@ def _write_batch(
     write_json(building / SUMMARY, unnamed({"batch": name, "source": source.name, "samples": tally.added, **tally.as_dict(), KEPT_BEFORE: theirs}))
     final = root / "data" / "raw" / name
     final.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(building, final)
+    move_folder(building, final)
     _journal_batch(Journal(root), name, [row for row, _ in rows])
 
 

@@ -278,7 +278,7 @@ def read_known(root: Path) -> Known:
         folder = root / "data" / "raw" / batch
         if (folder / "manifest.parquet").is_file():
             known.add(folder, rows_of(read_manifest(folder)), dropped=told.state == "dropped", again=told.again)
-        else:
+        elif not told.again:  # what that one held may come in a second time
             missing.append(batch)
     if missing:
         raise WorkspaceError(

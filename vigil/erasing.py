@@ -13,7 +13,8 @@ from feedback.database import Database
 from vigil.people import WHO, Operator
 from vigil.proving import SHA256
 from workspace.errors import LeaseHeldError, WorkspaceError, in_one_line, printable
-from workspace.forgetting import refuse_absent
+from workspace.forgetting import NOTHING_ERASED
+from workspace.repository import refuse_absent
 from workspace.settings import Settings
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _uploads(database: Database, what: str) -> list[dict[str, Any]]:
 
 
 def _unknown(root: Path, what: str) -> WorkspaceError:
-    refuse_absent(root)  # it may have it
+    refuse_absent(root, NOTHING_ERASED)  # one of these may have it
     why = f"no upload and no sample of the batches is called {what!r}"
     return WorkspaceError(
         "Nothing was erased.", why=why, next_step="Give a detection's id, or a sample's sha256 in full: `sha256sum FILE` says it, and the manifest."

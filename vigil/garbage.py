@@ -27,6 +27,7 @@ from workspace.objects import (
     refuse_damaged_lists,
     revisions,
 )
+from workspace.repository import absent
 from workspace.settings import Settings
 from workspace.state import batch_states, candidates, champion, open_cycle, previous, promoted
 
@@ -50,8 +51,8 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
 
     `without_tags` are cycles' tags that a person gives up: what only they need may go, and they can then not be restored.
     Lists of folders that the cache lacks are fetched from the DVC remote, also where nothing is to be deleted.
-    Raises LeaseHeldError while a cycle runs; keeps everything while one is unfinished. Raises WorkspaceError for a tag that may not be given up,
-    DataError where a list of files cannot be had: before anything is deleted.
+    Raises LeaseHeldError while a cycle runs; keeps everything while one is unfinished, or a batch and its .dvc file are away, which names what the cache
+    has of it. Raises WorkspaceError for a tag that may not be given up, DataError where a list of files cannot be had: before anything is deleted.
     """
     without_tags = [tag if "/" in tag else f"vigil/{tag}" for tag in without_tags]  # a cycle is named bare everywhere else
     with lease(root, "gc"):
@@ -59,12 +60,14 @@ def collect(root: Path, settings: Settings, delete: bool, without_tags: Sequence
         events = Journal(root).events()
         _refuse_tags(root, events, without_tags)
         running = open_cycle(events)
+        away = [name for name in absent(root) if not (root / f"{name}.dvc").exists()]
+        wait = f"{running.cycle} is not finished" if running else f"not here, and its .dvc file neither (`vigil doctor`): {first_few(away)}" if away else ""
         piles = list(_piles(root, settings, events, without_tags))
         if delete and not running:
             remember_all(root)  # what an erasure asks for later, and faces and tables told until now
         rows = []
         for pile in piles:
-            kept = pile.kept or (f"{running.cycle} is not finished" if running else "")
+            kept = pile.kept or wait
             files = [file for path in pile.paths for file in _files(path)]
             if not files:
                 continue

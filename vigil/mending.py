@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import VigilError, first_few
+from workspace.files import move_folder
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.modelfiles import is_as_promoted
@@ -50,6 +51,8 @@ def examine_and_fix(
 
         with lease(root, "doctor", decides=fix or clock_is_right):  # what is sent or fetched is saved, whatever the journal lacks
             refuse_damaged(root)
+            if pull:
+                repository.restore_pointers(root)
             lacking = repository.absent(root) if pull else []
             if lender := repository.lending_remote(root, settings.remote.url) if pull else "":
                 repository.set_remote(root, lender)
@@ -99,7 +102,7 @@ def _bring_back(root: Path, model: Champion) -> bool:
     folder, aside, whole = root / model.path, root / ".vigil" / "damaged", False
     shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():  # DVC replaces no file that it does not know
-        folder.replace(aside)
+        move_folder(folder, aside)
     try:
         pull(root, [f"{model.path}.dvc"])
         whole = is_as_promoted(folder, model)
@@ -107,7 +110,7 @@ def _bring_back(root: Path, model: Champion) -> bool:
     finally:
         if aside.exists() and not whole:
             shutil.rmtree(folder, ignore_errors=True)
-            aside.replace(folder)
+            move_folder(aside, folder)
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -130,6 +133,7 @@ def _not_fetched(names: list[str]) -> dict[str, Any]:
     next_step = (
         "Run `vigil doctor --push` in the workspace that has them, or name its remote in remote.url; then pull again."
         " What was erased since this commit is nowhere any more: a later one has what is left."
+        " A batch that is nowhere any more keeps others out: `vigil batches drop NAME --again`, and remove data/raw/NAME.dvc; what it held may come in anew."
     )
     return {"check": "data", "ok": False, "found": f"{len(names)} not on the remote, or not whole: {first_few(names)}", "next": next_step}
 

@@ -68,7 +68,7 @@ def ingest_sources(root: Path, settings: Settings, named: list[SourceSettings], 
     from pipelines.intake import NotNow
     from pipelines.stage import Progress
     from workspace.errors import DataError
-    from workspace.repository import version_batches
+    from workspace.repository import refuse_linked, version_batches
 
     sources = named or list(settings.ingest.sources)
     if not sources:
@@ -76,6 +76,7 @@ def ingest_sources(root: Path, settings: Settings, named: list[SourceSettings], 
             "There is nothing to ingest.", why="no source was named and params.yaml lists none", next_step="Run `vigil ingest FOLDER`, or fill ingest.sources."
         )
     with lease(root, "ingest"):
+        refuse_linked(root)
         reports = [ingest(root, settings, [source], progress=Progress("ingest")) for source in sources]
         for problem in reports[0].refused.values() if len(sources) == 1 else ():
             if must_be_there or not isinstance(problem, NotNow):

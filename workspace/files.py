@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,6 +47,31 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def move_folder(source: Path, target: Path) -> None:
+    """Give a folder of files the name `target`, which is free; from another disk it is copied beside it first. A kill leaves all of it there, or none."""
+    try:
+        os.rename(source, target)
+    except OSError as problem:
+        if problem.errno != errno.EXDEV:
+            raise
+        remove_torn(target)
+        copied = target.with_name(f".{target.name}.moved.tmp")
+        shutil.copytree(source, copied)
+        for path in (*copied.iterdir(), copied):
+            sync_folder(path)
+        os.rename(copied, target)
+        shutil.rmtree(source)
+
+
+def remove_torn(path: Path) -> None:
+    """Remove what a killed `atomic_file` or `move_folder` has left of what nobody is writing; the last part of `path` may be a pattern."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
 class CsvLines:
     r"""Where a csv.writer puts its rows, which it ends in \r\n as it does by itself: they end in \n here.
 
@@ -71,7 +97,7 @@ def private_folder(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names that were just written in `folder` survive a power cut."""
+    """Make names that were just written in `folder`, or the bytes of a file, survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workspace.batches import set_batch_state
-from workspace.errors import DataError, WorkspaceError, first_few
-from workspace.files import atomic_file, read_json, write_json
-from workspace.for_review import SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
+from workspace.errors import DataError
+from workspace.files import atomic_file, read_json, remove_torn, write_json
+from workspace.for_review import CONFLICTS, SUMMARY, TWO_LABELS, erased_path, forget_conflicts, unnamed, without_names
 from workspace.journal import Journal
 from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
 from workspace.naming import Paths, still_said
@@ -41,7 +41,9 @@ CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox"
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
 NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
+LOST_TAGS = Path(".vigil/erasing.json")  # by sample, until its erasure is journalled
 MOST_JSON_BYTES = 64 << 20
+NOTHING_ERASED = "Nothing was erased from the training data."  # of a batch that is not here: with a later pull it would come back whole
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
 
@@ -74,10 +76,10 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
     Raises VigilError where a batch cannot be rewritten; what was done until then stays done, and again ends it. Raises WorkspaceError before it begins
     where a committed file cannot be read (what DVC keeps could not be looked through) or a batch is not here.
     """
-    from workspace.repository import delete_objects
+    from workspace.repository import delete_objects, refuse_absent
 
     refuse_damaged(root)
-    refuse_absent(root)
+    refuse_absent(root, NOTHING_ERASED)
     forgotten: dict[str, Forgotten] = {}
     _name_by_hash(root, case_of)
     for manifest in manifests(root):
@@ -85,6 +87,8 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
             forgotten.setdefault(sample_id, Forgotten()).batches.append(manifest.parent.name)
     for name in CACHES:  # what was on its way into a batch lies in none
         shutil.rmtree(root / name, ignore_errors=True)
+    for noted in (SEEN, CONFLICTS, "data/raw/*"):
+        remove_torn(root / noted)
     if not forgotten:
         return forgotten
     wanted, batches = set(forgotten), sorted({batch for one in forgotten.values() for batch in one.batches})
@@ -100,15 +104,26 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
     _fetch_earlier(root)
     held = _held(root, wanted, kept_in)
     needing = tags_needing(root, set(held))
+    tags = _note_lost(root, {one: [tag for tag, needed in needing.items() if any(one in held[md5] for md5 in needed)] for one in forgotten})
     _strike(root, held)
     there = delete_objects(root, held)
     for sample_id, one in forgotten.items():
         mine = {md5 for md5, of in held.items() if sample_id in of}
         one.cached_objects, one.remote_objects = len(mine), len(mine & there)
-        one.tags = [tag for tag, needed in needing.items() if needed & mine]
+        one.tags = tags[sample_id]
         one.kept_in, one.made_of = kept_in.get(sample_id, []), sorted(set().union(*named.get(sample_id, {}).values()))
     _drop_empty(root, batches, who)
     return forgotten
+
+
+def _note_lost(root: Path, tags: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The tags that the erasure of each sample costs, noted before it does: once the objects are gone, nobody could tell after a kill."""
+    noted: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        noted = read_json(root / LOST_TAGS)
+    every = {sample_id: [*dict.fromkeys([*noted.get(sample_id, []), *mine])] for sample_id, mine in tags.items()}
+    write_json(root / LOST_TAGS, {**noted, **every})
+    return every
 
 
 def _strike(root: Path, held: Collection[str]) -> None:
@@ -121,18 +136,6 @@ def _strike(root: Path, held: Collection[str]) -> None:
         strike_stages(root, gone)
 
 
-def refuse_absent(root: Path) -> None:
-    """Raises WorkspaceError where a batch that DVC tracks is not here: nobody could say what it holds, and it would come back whole with a later pull."""
-    from workspace.repository import absent
-
-    if batches := [Path(name).name for name in absent(root) if name.startswith("data/raw/")]:
-        raise WorkspaceError(
-            "Nothing was erased from the training data.",
-            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {first_few(batches)}",
-            next_step="Run `vigil doctor --pull`, then the same command again.",
-        )
-
-
 def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any]:
     """What `forget` would take out, and change nothing: rows with their bytes, folders, objects of DVC's cache with their bytes, tags that would be lost.
 
@@ -141,8 +144,10 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
     With a case, only the rows that name it. `not_here` counts the objects of earlier versions that would be fetched first, to look into them.
     Raises WorkspaceError where a committed file cannot be read, or a batch is not here.
     """
+    from workspace.repository import refuse_absent
+
     refuse_damaged(root)
-    refuse_absent(root)
+    refuse_absent(root, NOTHING_ERASED)
     rows, alike, rewritten, keeping, tables = [], [], set(), [], dict[str, list[Named]]()
     for manifest in manifests(root):
         batch, table = manifest.parent.name, read_manifest(manifest.parent)
@@ -279,7 +284,7 @@ def _forget_in_batch(folder: Path, case_of: Mapping[str, str]) -> list[str]:
     if (mine["shard"] != "").any() or (mine["use"] != "never").any():
         _rewrite(folder, table, set(mine["sample_id"]))
     named = set(read_manifest(folder)["shard"])
-    for stray in sorted(folder.glob("media-*.tar")):
+    for stray in (*folder.glob("media-*.tar"), *folder.glob("*.tmp")):  # the latter as a kill left them: the next version of the batch would have them
         if stray.name not in named:
             stray.unlink()
     return sorted(set(mine["sample_id"]))

@@ -55,8 +55,8 @@ def composed(text: str) -> str:
 
 
 def manifests(root: Path) -> list[Path]:
-    """The manifests of the batches that lie here, by the batches' names."""
-    return sorted((root / "data" / "raw").glob("*/manifest.parquet"))
+    """The manifests of the batches that lie here, by the batches' names. A folder whose name begins with a dot is none: it is not whole yet."""
+    return sorted((root / "data" / "raw").glob("[!.]*/manifest.parquet"))
 
 
 def read_manifest(batch_dir: Path) -> "pd.DataFrame":

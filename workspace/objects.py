@@ -6,7 +6,10 @@ needed, as for DVC's own `gc --all-branches --all-tags --workspace`. An input th
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from workspace.revisions import git
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
+STALE_SECONDS = 3600
 HISTORIES = ("reports/continual.json", "reports/decay.json")  # a row a cycle, which nothing makes again
 NOBODY_KNOWS = "Nobody can say which objects of DVC's cache are needed. Nothing was deleted."
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, yaml.YAMLError)  # of a list or a .dvc file that is none, or half of one
@@ -40,6 +44,29 @@ def cache_of(root: Path) -> Path:
         return Path(Config(str(own), validate=False).get("cache", {}).get("dir") or own / "cache")
     except ConfigError as problem:
         raise WorkspaceError(f"The configuration of DVC in {root} cannot be read.", why=str(problem), next_step="Mend .dvc/config.") from problem
+
+
+def own_stores(root: Path) -> list[Path]:
+    """DVC's cache, and every folder of this workspace that is, or was, its remote."""
+    found = {path.parents[1] for path in root.resolve().glob(".vigil/*/files/md5")}  # links are followed here
+    for folder, names, _ in os.walk(root.resolve()):
+        names[:] = [name for name in names if name not in (".git", ".dvc")]
+        found |= {Path(folder).parent} if Path(folder).name == "files" and "md5" in names else set()
+    return [cache_of(root), *sorted(found)]
+
+
+def remove_unfinished(root: Path, stores: Iterable[Path]) -> list[Path]:
+    """Remove what a killed DVC left half written in its cache and in remotes that are folders; returns these files.
+
+    Outside the workspace, where another one may be at work, a file goes once nobody has written to it for an hour.
+    """
+    removed = []
+    for path in (path for store in stores for path in sorted(store.rglob("*.tmp"))):
+        with suppress(FileNotFoundError):  # another one has ended it
+            if path.is_relative_to(root.resolve()) or time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
+                removed.append(path)
+    return removed
 
 
 def is_cached(cache: Path, pointer: Path) -> bool:

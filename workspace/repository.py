@@ -17,14 +17,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from workspace.errors import DataError, StageFailed, VigilError, WorkspaceError
+from workspace.errors import DataError, JournalError, StageFailed, VigilError, WorkspaceError, first_few
 from workspace.files import atomic_file
 from workspace.journal import Journal
 from workspace.last_word import LastWord, forget
 from workspace.revisions import cut_short, git, git_problem
-from workspace.state import batch_states
+from workspace.state import batch_states, champion
 from workspace.unsent import mark_sent, mark_unsent
 
+LOG = logging.getLogger("vigil.remote")
+MOUNT = "Make a folder in place of the link, and mount there what it leads to (`mount --bind`, or a volume); then run the command again."
 MAKE_ROOM = "Make room on the disk, or make it writable, and run {command} again; {kept}."
 NO_ROOM = "as a rule because the disk is full or closed to writing; the lines above say more"  # of what DVC only logs
 REMOTE = "store"
@@ -145,12 +147,20 @@ def commit(root: Path, message: str, tag: str = "") -> str:
 
 
 def commit_journal(root: Path, message: str) -> None:
-    """Commit journal.jsonl alone, so that a clone knows of a decision that no cycle made. Where git is busy the next commit has it."""
+    """Commit the journal with new .dvc files of batches, so that a clone knows of a decision that no cycle made, and finds the batches that it names.
+
+    Where git is busy the next commit has it.
+    """
+    from workspace.objects import damaged_files
+
     if not (root / ".git").exists() or cut_short(root):
         return
     try:
-        git(root, "add", "-f", "--", "journal.jsonl")
-        git(root, "commit", "-q", "--no-verify", "-m", message, "--", "journal.jsonl")
+        new = git(root, "ls-files", "-z", "--others", "--", "data/raw/*.dvc").split("\0")
+        damaged = damaged_files(root) if any(new) else {}
+        names = ["journal.jsonl", *(name for name in new if name and name not in damaged)]
+        git(root, "add", "-f", "--", *names)
+        git(root, "commit", "-q", "--no-verify", "-m", message, "--", *names)
     except WorkspaceError:
         return
 
@@ -401,6 +411,8 @@ def root_cause(problem: BaseException) -> str:
 
 def remove_stale_dvc_files(root: Path) -> list[str]:
     """Remove what a killed DVC left: its lock files (the lease says that nobody else runs) and temporary cache files."""
+    from workspace.objects import cache_of, remove_unfinished
+
     temporary = root / ".dvc" / "tmp"
     removed = []
     for name in ("rwlock", "rwlock.lock", "lock"):
@@ -408,10 +420,7 @@ def remove_stale_dvc_files(root: Path) -> list[str]:
         if path.exists():
             path.unlink()
             removed.append(str(path.relative_to(root)))
-    for path in (root / ".dvc" / "cache").rglob("*.tmp") if (root / ".dvc" / "cache").exists() else []:
-        path.unlink(missing_ok=True)
-        removed.append(str(path.relative_to(root)))
-    return removed
+    return removed + [os.path.relpath(path, root) for path in remove_unfinished(root, [cache_of(root)])]
 
 
 def stale_git_locks(root: Path) -> list[str]:
@@ -438,7 +447,11 @@ def remove_stale_git_locks(root: Path) -> list[str]:
 def push(root: Path) -> int:
     """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
     with sending(root), open_dvc(root) as repo:
-        return int(repo.push(remote=remote_name(repo))) if remote_name(repo) else 0
+        if not remote_name(repo):
+            return 0
+        sent = int(repo.push(remote=remote_name(repo)))
+        _remove_unfinished_in(repo)
+        return sent
 
 
 @contextmanager
@@ -477,8 +490,11 @@ def remote_errors(what: str, then: str) -> Iterator[None]:
 def delete_objects(root: Path, md5s: Collection[str]) -> set[str]:
     """Delete objects from DVC's remote, from folders of this workspace that were its remote before, then from its cache; returns those that the remote had.
 
-    Raises DataError when the remote cannot be written; the cache then still knows what is left to do.
+    What killed processes left half written there goes with them. Raises DataError when the remote cannot be written; the cache then still knows what is
+    left to do.
     """
+    from workspace.objects import own_stores, place_of, remove_unfinished
+
     with open_dvc(root) as repo:
         there: dict[str, str] = {}
         if remote_name(repo) and md5s:
@@ -488,12 +504,40 @@ def delete_objects(root: Path, md5s: Collection[str]) -> set[str]:
                 there = {md5: path for md5 in sorted(md5s) if remote.fs.exists(path := remote.oid_to_path(md5))}
                 for path in there.values():
                     remote.fs.remove(path)
-        for store in root.glob(".vigil/*/files/md5"):  # a clone of an earlier commit would fetch from there
+                _abort_uploads(remote, md5s)
+                _remove_unfinished_in(repo)
+        stores = own_stores(root)
+        remove_unfinished(root, stores)
+        for store in (*stores[1:], stores[0]):  # a clone of an earlier commit would fetch from former remotes; the cache still knows what is left to do
             for md5 in md5s:
-                (store / md5[:2] / md5[2:]).unlink(missing_ok=True)
-        for md5 in md5s:
-            Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
+                place_of(store, md5).unlink(missing_ok=True)
     return set(there)
+
+
+def _remove_unfinished_in(repo: Any) -> None:
+    """Remove what killed pushes left half written in the remote, where that is a folder."""
+    from workspace.objects import remove_unfinished
+
+    remote = repo.cloud.get_remote_odb(remote_name(repo))
+    if remote.fs.protocol == "local":
+        remove_unfinished(Path(repo.root_dir), [Path(remote.path)])
+
+
+def _abort_uploads(remote: Any, md5s: Collection[str]) -> None:
+    """Remove the parts that killed pushes left of these objects in a bucket; they are in no list of what it holds."""
+    if remote.fs.protocol != "s3":
+        return
+    store = remote.fs.fs
+    for bucket, key, _ in (store.split_path(remote.oid_to_path(md5)) for md5 in sorted(md5s)):
+        try:
+            for upload in store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key).get("Uploads", []):
+                if upload["Key"] == key:
+                    store.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+        except OSError as problem:
+            if problem.errno not in (errno.EPERM, errno.ENOSYS) and not isinstance(problem, PermissionError | FileNotFoundError):
+                raise
+            LOG.warning("whether parts of %s were left on the remote is not told: %s", key, problem)  # a store need not offer it, or not to everybody
+            return
 
 
 def strike_stages(root: Path, outputs: Collection[str]) -> None:
@@ -512,9 +556,44 @@ def strike_stages(root: Path, outputs: Collection[str]) -> None:
 
 
 def absent(root: Path) -> list[str]:
-    """The batches and models of the present commit that DVC tracks and that are not here."""
-    tracked = (path.relative_to(root).with_suffix("") for pattern in ("data/raw/*.dvc", "models/*.dvc") for path in sorted(root.glob(pattern)))
-    return [str(path) for path in tracked if not (root / path).exists()]
+    """The batches and models that are not here, of those that DVC tracks and those that the journal cannot do without: its batches and its champion.
+
+    A batch that was dropped so that what it holds comes in again is missed by nobody, once its .dvc file has gone too.
+    """
+    tracked = {str(path.relative_to(root).with_suffix("")) for pattern in ("data/raw/*.dvc", "models/*.dvc") for path in root.glob(pattern)}
+    with suppress(JournalError):  # the doctor names one that cannot be read; what DVC tracks can be fetched all the same
+        events = Journal(root).events()
+        tracked |= {f"data/raw/{batch}" for batch, told in batch_states(events).items() if not told.again}
+        tracked |= {leading.path} if (leading := champion(events)) else set()
+    return sorted(name for name in tracked if not (root / name).exists())
+
+
+def linked(root: Path) -> list[str]:
+    """The folders of batches and models that are links: DVC keeps nothing that lies behind one."""
+    return [name for name in ("data", "data/raw", "models") if (root / name).is_symlink()]
+
+
+def refuse_linked(root: Path) -> None:
+    """Raises WorkspaceError where a folder of batches or models is a link."""
+    if names := linked(root):
+        raise WorkspaceError(f"Nothing was taken in: {', '.join(names)} in {root} is a link.", why="DVC keeps nothing that lies behind one", next_step=MOUNT)
+
+
+def refuse_absent(root: Path, what: str) -> None:
+    """Raises WorkspaceError, which begins with `what`, where a batch is not here."""
+    if batches := [Path(name).name for name in absent(root) if name.startswith("data/raw/")]:
+        raise WorkspaceError(
+            what,
+            why=f"{len(batches)} batch{'es are' if len(batches) > 1 else ' is'} not on this machine: {first_few(batches)}",
+            next_step="Run `vigil doctor --pull`, then the same command again.",
+        )
+
+
+def restore_pointers(root: Path) -> None:
+    """Have the .dvc files of what is not here again as they were last committed, where they are away too: they say what to fetch."""
+    for pointer in (f"{name}.dvc" for name in absent(root)):
+        if not (root / pointer).exists() and (last := git(root, "log", "-1", "--format=%H", "--diff-filter=AM", "--", pointer, check=False)):
+            git(root, "checkout", "-q", last, "--", pointer)
 
 
 def lending_remote(root: Path, remote_url: str) -> str:

@@ -29,7 +29,7 @@ from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle, read_cycle, restore_cycle, write_cycle
-from workspace.errors import ModelFileError, SettingsError
+from workspace.errors import ModelFileError, SettingsError, WorkspaceError
 from workspace.files import sha256_bytes, write_json
 from workspace.forgetting import batches_with
 from workspace.journal import Journal
@@ -200,6 +200,19 @@ def test_a_paused_cycle_whose_champion_changed_is_ended_before_anything_more_is_
     assert outcome.cycle == cycle.cycle and outcome.outcome == "held" and "opened to beat no champion, and 111111111111 (imported) leads" in outcome.reason
     assert "vigil retrain --force" in outcome.reason and batch_states(journal.events())["b1"].state == "deferred"
     assert make_plan(journal.events(), settings, force=True).base_cycle == "imported"
+
+
+def test_a_cycle_whose_batch_is_not_here_begins_no_stage_and_says_what_brings_it(tmp_path: Path) -> None:
+    """It ended in DVC's own words, of a file that was not found, and advised to mend the cause."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    journal, settings = Journal(root), load_settings(root / "params.yaml")
+    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    with lease(root, "retrain"):
+        write_json(root / "reports" / "validate" / "b1.json", {"batch": "b1", "success": True, "expectations": []})
+        open_new_cycle(root, journal, settings, make_plan(journal.events(), settings), Start("person", "a person asked"))
+        with pytest.raises(WorkspaceError, match=r"(?s)No stage was begun.*b1.*vigil doctor --pull"):
+            _one_cycle(root, settings, False, False, [])
 
 
 def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

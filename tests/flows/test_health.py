@@ -23,6 +23,7 @@ from tests.workspace.worlds import make_model, start_python, verdict_for
 from vigil.cycles import run_cycle, would_run
 from vigil.deciding import bootstrap_first, override_gate, roll_back, set_batch_state
 from vigil.erasing import erase
+from vigil.garbage import collect
 from vigil.importing import import_model
 from vigil.mending import examine_and_fix
 from vigil.opening import open_workspace
@@ -34,6 +35,8 @@ from workspace.errors import ModelFileError, WorkspaceError
 from workspace.files import read_json, write_json
 from workspace.journal import Journal
 from workspace.lease import lease_holder
+from workspace.manifest import read_manifest
+from workspace.objects import cache_of, objects_in
 from workspace.promotion import bootstrap, promote
 from workspace.repository import commit, commit_journal, dvc_add, push
 from workspace.revisions import cut_short, is_ahead
@@ -234,6 +237,106 @@ def test_a_fresh_clone_is_sent_to_what_fetches_its_data_and_that_mends_it(tmp_pa
     assert [(row["check"], row["found"][-11:]) for row in examine(tmp_path / "other", settings) if not row["ok"]] == [("data", "data/raw/b1")], (
         "gc removes held models"
     )
+
+
+def one_picture(folder: Path, seed: int) -> SourceSettings:
+    """A source of one real picture."""
+    (folder / "real").mkdir(parents=True)
+    cv2.imwrite(str(folder / "real" / "a.png"), np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    return SourceSettings(name=folder.name, path=str(folder))
+
+
+def test_a_clone_knows_where_the_batches_are_that_its_journal_names(tmp_path: Path) -> None:
+    """A decision committed the journal alone: a clone of then was told that all was well, and sent to a pull that did nothing by every ingest."""
+    root, clone = tmp_path / "w", tmp_path / "clone"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    ingest_sources(root, settings, [one_picture(tmp_path / "press", 1)])
+    (batch,) = batch_states(Journal(root).events())
+    set_batch_state(root, batch, "accepted", "ann", "labels checked")
+    examine_and_fix(root, settings, fix=False, push=True)
+    git(tmp_path, "clone", "-q", str(root), str(clone))
+    (row,) = [row for row in examine(clone, settings) if row["check"] == "data"]
+    assert f"data/raw/{batch}" in row["found"] and "`vigil doctor --pull`" in row["next"]
+    pointer = root / "data" / "raw" / f"{batch}.dvc"
+    whole = pointer.read_text()
+    for damaged in (pointer, pointer.with_name("new.dvc")):
+        damaged.write_text("[outs: [{{{")
+        set_batch_state(root, batch, "held" if damaged == pointer else "dropped", "ann", "look at it")
+        assert damaged.name in str([row for row in examine(root, settings) if row["check"] == "files"])
+    assert git(root, "show", f"HEAD:data/raw/{batch}.dvc") == whole.strip() and "new.dvc" not in git(root, "ls-files"), "what mends it comes from git"
+    rows, done = examine_and_fix(clone, settings, fix=False, push=False, pull=True)
+    assert "pulled 1 of 1 batches and models that were not here" in done and all(row["ok"] for row in rows)
+    assert ingest_sources(clone, settings, [one_picture(tmp_path / "other", 2)])[0].batches
+
+
+def test_a_batch_that_is_gone_with_its_dvc_file_is_named_and_comes_back_from_an_earlier_commit(tmp_path: Path) -> None:
+    """The doctor looked for .dvc files alone and called all well, while every ingest sent people to a pull that did nothing."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings, source = load_settings(root / "params.yaml"), one_picture(tmp_path / "press", 1)
+    ingest_sources(root, settings, [source])
+    (batch,) = batch_states(Journal(root).events())
+    folder = root / "data" / "raw" / batch
+    whole, pointer = read_manifest(folder), folder.with_name(f"{batch}.dvc")
+    for committed, then in ((False, ""), (True, ""), (True, "a commit of after the loss")):
+        if committed:
+            set_batch_state(root, batch, "accepted", "ann", "labels checked")
+        aside = tmp_path / "aside"
+        folder.rename(aside)
+        pointer.rename(tmp_path / "pointer")
+        if then:
+            commit(root, then)
+        (row,) = [row for row in examine(root, settings) if row["check"] == "data"]
+        assert not row["ok"] and f"data/raw/{batch}" in row["found"]
+        with pytest.raises(WorkspaceError, match=rf"(?s){batch}.*vigil doctor --pull"):
+            ingest_sources(root, settings, [source])
+        kept = objects_in(cache_of(root))
+        assert kept and not any(row["deleted"] for row in collect(root, settings, delete=True)), "the last copy went, for no .dvc file named it"
+        rows, _ = examine_and_fix(root, settings, fix=False, push=False, pull=True)
+        assert all(row["ok"] for row in rows) == committed and objects_in(cache_of(root)) == kept
+        if committed:
+            assert read_manifest(folder).equals(whole)
+            shutil.rmtree(aside)
+            (tmp_path / "pointer").unlink()
+        else:
+            assert [row for row in rows if not row["ok"] and f"data/raw/{batch}" in row["found"] and "drop NAME --again" in row["next"]]
+            aside.rename(folder)
+            (tmp_path / "pointer").rename(pointer)
+
+
+@pytest.mark.parametrize("name", ["data", "data/raw", "models"])
+def test_a_folder_that_is_a_link_is_named_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    """A batch came in, and then every command ended as a mistake in Vigil: DVC keeps nothing that lies behind a link. The doctor called all well."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings, source = load_settings(root / "params.yaml"), one_picture(tmp_path / "press", 1)
+    (root / name).mkdir(exist_ok=True)
+    (root / name).rename(tmp_path / "elsewhere")
+    (root / name).symlink_to(tmp_path / "elsewhere")
+    assert [row["found"] for row in examine(root, settings) if not row["ok"]] == [f"{name} is a link, behind which DVC keeps nothing"]
+    for act in (lambda: ingest_sources(root, settings, [source]), lambda: _one_cycle(root, settings, False, True, ())):
+        with pytest.raises(WorkspaceError, match=rf"(?s)Nothing was taken in: {name} in .* is a link.*mount"):
+            act()
+    assert not batch_states(Journal(root).events())
+
+
+def test_a_batch_that_is_nowhere_any_more_holds_nobody_up_once_it_is_dropped_to_come_in_again(tmp_path: Path) -> None:
+    """No source whatever could come in, for ever: without its manifest nobody could tell what was new."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings, source = load_settings(root / "params.yaml"), one_picture(tmp_path / "press", 1)
+    ingest_sources(root, settings, [source])
+    (batch,) = batch_states(Journal(root).events())
+    shutil.rmtree(root / "data" / "raw" / batch)
+    (root / "data" / "raw" / f"{batch}.dvc").unlink()
+    shutil.rmtree(root / ".dvc" / "cache")
+    set_batch_state(root, batch, "dropped", "ann", "lost")
+    with pytest.raises(WorkspaceError, match="not on this machine"):
+        ingest_sources(root, settings, [source])
+    set_batch_state(root, batch, "dropped", "ann", "lost", again=True)
+    (new,) = ingest_sources(root, settings, [source])[0].batches
+    assert new != batch and all(row["ok"] for row in examine(root, settings))
 
 
 def test_a_registry_that_is_busy_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

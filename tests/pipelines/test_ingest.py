@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ from workspace.errors import WorkspaceError
 from workspace.files import read_json, sha256_file
 from workspace.forgetting import forget
 from workspace.journal import Journal
-from workspace.manifest import read_manifest, read_media
+from workspace.manifest import manifests, read_manifest, read_media
 from workspace.repository import init_repository
 from workspace.settings import Settings, SourceSettings
 from workspace.state import batch_states
@@ -847,6 +848,30 @@ def test_a_kill_leaves_nothing_half_taken(moment: str, root: Path, settings: Set
     added = [event for event in Journal(root).events() if event.kind == "batch_added"]
     assert [(event["batch"], event["samples"]) for event in added] == [("w1", 5)]
     assert not list((root / ".vigil").glob("unfinished/ingest/*")) and pending(root, settings, [source(media)]) == 0
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another disk than the tests' own."""
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("there is no other disk")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_a_batch_moves_to_another_disk_whole_or_not_at_all(root: Path, settings: Settings, media: Path, tmp_path: Path, other_disk: Path) -> None:
+    """With `.vigil` or `data/` on a disk of its own every ingest read and packed all, and then ended with advice that did not fit, for ever."""
+    root.mkdir()
+    (root / ".vigil").symlink_to(other_disk)
+    ingest(tmp_path / "plain", settings, [source(media)], batch="w1")
+    plan = "import workspace.files\nworkspace.files.sync_folder = die"  # copied, and not named yet
+    code = KILLED.format(code=str(ROOT), plan=plan, root=str(root), media=str(media))
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True).returncode == -signal.SIGKILL
+    assert bytes_below(root / "data" / "raw") and manifests(root) == []
+    assert ingest(root, settings, [source(media)], batch="w2").batches == ["w2"], "a batch that was begun may get another name, as of another day"
+    assert [path.name for path in (root / "data" / "raw").iterdir()] == ["w2"] and not list(other_disk.glob("unfinished/ingest/*"))
+    tars = [{name: content for name, content in bytes_below(folder).items() if name.endswith(".tar")} for folder in (root, tmp_path / "plain")]
+    assert [*tars[0].values()] == [*tars[1].values()] and tars[0]
 
 
 def bytes_below(folder: Path) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """A forgotten sample leaves no trace in its batch, whatever is killed while it is taken out, and the others stay as they were."""
 
+import hashlib
 import io
+import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -12,20 +15,33 @@ import workspace.files
 import workspace.forgetting
 import workspace.manifest
 from pipelines.seen import Seen
+from tests.feedback.buckets import s3_server
 from tests.feedback.killing import killed_at_line
 from tests.size import drill
-from tests.workspace.worlds import no_file_larger_than
+from tests.workspace.worlds import no_file_larger_than, start_python
 from vigil.deciding import set_batch_state
 from vigil.erasing import erase, render_erased, render_would_erase, would_erase
 from vigil.opening import open_workspace
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
-from workspace.forgetting import _drop_empty, _fetch_earlier, _forget_in_batch, _forget_names, _kept_in, _made_of, batches_with, forget, mentioned, would_forget
+from workspace.forgetting import (
+    LOST_TAGS,
+    _drop_empty,
+    _fetch_earlier,
+    _forget_in_batch,
+    _forget_names,
+    _kept_in,
+    _made_of,
+    batches_with,
+    forget,
+    mentioned,
+    would_forget,
+)
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, read_media, repack_shard, write_manifest, write_media
-from workspace.objects import cache_of, objects_in
-from workspace.repository import commit, delete_objects, dvc_add, init_repository
+from workspace.objects import cache_of, objects_in, place_of
+from workspace.repository import commit, delete_objects, dvc_add, init_repository, push, set_remote
 from workspace.settings import load_settings
 from workspace.state import batch_states
 
@@ -55,6 +71,10 @@ def batch(tmp_path: Path) -> Path:
     write_manifest(pd.DataFrame(rows), folder)
     assert len(list(folder.glob("media-*.tar"))) == 3
     return folder
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def kept_whole(folder: Path, gone: str) -> None:
@@ -131,6 +151,8 @@ def test_sigkill_before_any_line_leaves_a_batch_that_can_be_read_and_the_next_ru
         assert _forget_in_batch(copy, {gone: "case3"}) == [gone]
         kept_whole(copy, gone)
         assert not any(CONTENTS[3] in path.read_bytes() for path in copy.glob("*.tar")), f"killed at line {number}"
+        left = {"manifest.parquet", *read_manifest(copy)["shard"]} - {""}
+        assert {path.name for path in copy.iterdir()} == left, "a half packed shard was versioned with the batch, and outlived the erasure of the others in it"
         shutil.rmtree(copy)
         if not killed:
             break
@@ -164,6 +186,84 @@ def test_a_remote_out_of_reach_is_said_and_the_cache_still_knows_what_is_left(tm
     with pytest.raises(DataError, match="erasure is not finished"):
         delete_objects(tmp_path, held)
     assert all(path.exists() for path in held.values())
+
+
+DIE_AS_IT_COPIES = """
+import os, signal, sys
+from pathlib import Path
+import dvc_objects.fs.local as local
+from workspace.files import atomic_file
+from workspace.repository import dvc_add, push
+as_it_does = local.copyfile
+
+def die(source, target, *rest, **more):
+    done = as_it_does(source, target, *rest, **more)
+    if str(target).startswith(store):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+local.copyfile = die
+root, act, store = Path(sys.argv[1]), *sys.argv[2:]
+if act == "note":
+    with atomic_file(root / ".vigil" / "seen.json") as handle:
+        handle.write("eve.jpg")
+        handle.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+dvc_add(root, [root / "data" / "raw" / "b"]) if act == "add" else push(root)
+"""
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["own", "outside"])
+def test_what_kills_left_half_written_in_cache_remote_and_notes_goes_with_an_erasure(batch: Path, tmp_path: Path, outside: bool) -> None:
+    """No erasure saw it: the media, and the name of their file, stayed for ever."""
+    root, store = batch.parents[2], tmp_path / "store" if outside else batch.parents[2] / ".vigil" / "remote"
+
+    def killed(act: str, where: Path) -> list[Path]:
+        start_python(DIE_AS_IT_COPIES, root, act, where).communicate()
+        return sorted(where.rglob("*.tmp"))
+
+    init_repository(root, str(store) if outside else "remote")
+    assert killed("note", root / ".vigil") and killed("add", root / ".dvc" / "cache")
+    dvc_add(root, [batch])
+    commit(root, "a batch")
+    left = killed("push", store)
+    assert left and list((root / ".dvc" / "cache").rglob("*.tmp"))
+    forget(root, {SAMPLES[2]: ""}, "ada")
+    assert not list(root.rglob("*.tmp")) and not [path for path in root.rglob("*") if path.is_file() and CONTENTS[2] in path.read_bytes()]
+    assert outside == left[0].exists(), "another workspace may be writing it"
+    if outside:
+        os.utime(left[0], (0, 0))
+        push(root)
+        assert not left[0].exists()
+
+
+def test_parts_of_a_shard_that_a_killed_push_left_in_a_bucket_go_with_it(batch: Path) -> None:
+    """A push sends large shards in parts, which are in no list of what is stored: they stayed, and were paid for."""
+    root = batch.parents[2]
+    with s3_server("vault") as (endpoint, client):
+        init_repository(root, "s3://vault/store", endpoint)
+        dvc_add(root, [batch])
+        commit(root, "a batch")
+        mine, other = (place_of(Path("store"), md5_of(batch / f"media-00{number}.tar")).as_posix() for number in (0, 2))
+        for key in (mine, other):
+            upload = client.create_multipart_upload(Bucket="vault", Key=key)["UploadId"]
+            client.upload_part(Bucket="vault", Key=key, UploadId=upload, PartNumber=1, Body=b"part")
+        gone = read_manifest(batch).set_index("shard").loc["media-000.tar", "sample_id"].iloc[0]
+        forget(root, {gone: ""}, "ada")
+        assert [upload["Key"] for upload in client.list_multipart_uploads(Bucket="vault")["Uploads"]] == [other]
+
+
+def test_every_remote_that_lay_in_the_workspace_is_looked_through(batch: Path) -> None:
+    """Only those right below .vigil were: with `remote.url: store/dvc`, or the whole path of another folder of it, the media stayed."""
+    root = batch.parents[2]
+    init_repository(root, "remote")
+    dvc_add(root, [batch])
+    commit(root, "a batch")
+    for url in ("store/dvc", str(root / "backup"), "remote"):
+        set_remote(root, url)
+        assert push(root)
+    forget(root, {SAMPLES[2]: ""}, "ada")
+    assert not [path for path in root.rglob("*") if path.is_file() and CONTENTS[2] in path.read_bytes()]
 
 
 def test_a_remote_on_a_disk_that_is_not_mounted_is_no_empty_one(tmp_path: Path) -> None:
@@ -371,6 +471,28 @@ def test_each_of_two_samples_that_are_erased_one_after_the_other_names_the_model
     shutil.rmtree(root / ".vigil" / "learned")
     assert "not known: whether the model of 2026-W01.1 learned from it" in render_would_erase(would_erase(root, settings, SAMPLES[3]))
     assert "Not known: whether the model of 2026-W01.1 learned from it" in render_erased(erase(root, settings, [SAMPLES[3]], "ada", "asked to"))
+
+
+def test_an_erasure_that_a_kill_tore_says_in_the_end_which_tags_it_cost(batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the last deleted object and the journal's line, it was ended with no tag: nobody was told that one cannot be restored."""
+    root, gone = tmp_path / "opened", SAMPLES[2]
+    open_workspace(root, "demo")
+    shutil.copytree(batch, root / "data" / "raw" / "b")
+    settings, journal = load_settings(root / "params.yaml"), Journal(root)
+    journal.append("batch_added", batch="b", source="press", samples=6, quarantined=0)
+    dvc_add(root, [root / "data" / "raw" / "b"])
+    commit(root, "a cycle", "vigil/2026-W01.1")
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr("feedback.forgetting._journal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        erase(root, settings, [gone], "ada", "asked to")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (row,) = erase(root, settings, [], "ada", "asked to")["training"]
+    (told,) = [event for event in journal.events() if event.kind == "erased"]
+    assert row["training"]["tags"] == told["tags"] == ["vigil/2026-W01.1"]
+    (row,) = erase(root, settings, [SAMPLES[4]], "ada", "asked to")["training"]
+    assert row["training"]["tags"] == ["vigil/2026-W01.1"] and not (root / LOST_TAGS).exists()
 
 
 @pytest.mark.parametrize(("left", "refused"), [("nothing", True), ("no face", True), (f"{TWO_LABELS}: a, b", False), ("", False)])
