@@ -73,10 +73,8 @@ def _ask_again(lost: "sys.UnraisableHookArgs") -> None:
 def _past_proxies() -> None:
     """Have whoever asks this machine itself ask it: a proxy, which a company's shells and containers name, cannot. Safe to repeat.
 
-    A SOCKS proxy, which nothing here speaks, is taken out of the environment, and brackets off an address: over either Prefect's HTTP client ends.
+    Brackets are taken off an address: over these Prefect's HTTP client ends.
     """
-    for name in [name for name, value in os.environ.items() if name.lower().endswith("_proxy") and value.lower().startswith("socks")]:
-        del os.environ[name]
     known = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).strip()
     hosts = [host.strip().strip("[]") for host in known.split(",") if host.strip()]
     if hosts != ["*"]:  # for everybody, which is so where it stands alone

@@ -72,7 +72,7 @@ print(urllib.request.urlopen(address).status, httpx.get(address).status_code, bo
 def test_no_proxy_stands_between_a_cycle_and_its_own_server(tmp_path: Path, already: dict[str, str], past: bool) -> None:
     """Prefect asked its temporary server, on this machine, through a company's proxy: a cycle ended after two minutes as a mistake in Vigil.
 
-    With a SOCKS proxy, which nothing here speaks, or an address in brackets, it ended at once so.
+    With a SOCKS proxy, which its client cannot pass by unless it could take it, or an address in brackets, it ended at once so.
     """
     shell = {key: value for key, value in os.environ.items() if key.lower() != "no_proxy"} | {"http_proxy": "http://127.0.0.1:9"} | already
     command = [sys.executable, "-c", BESIDE_PROXY, str(tmp_path)]
