@@ -18,6 +18,7 @@ from workspace.objects import (
     WORKSPACE,
     cache_of,
     is_cached,
+    is_shared,
     local_remote,
     named_by,
     needed_by,
@@ -165,7 +166,7 @@ def _objects(root: Path, settings: Settings, events: Sequence[Event], without_ta
     given_up = set().union(*(needed[tag] for tag in without_tags)) - staying
     cache = cache_of(root)
     stores = [("DVC's cache", cache)]
-    is_shared = not cache.resolve().is_relative_to(root.resolve())
+    shared = is_shared(root)
     if (remote := local_remote(root, settings.remote.url)) is not None:
         stores.append(("the DVC remote on this disk", remote))
     who = f"{sum(name != WORKSPACE for name in needed) - len(without_tags)} branches and tags, and the batches here"
@@ -174,7 +175,7 @@ def _objects(root: Path, settings: Settings, events: Sequence[Event], without_ta
         lost = f"{', '.join(without_tags)} can then be restored from {settings.remote.url} only"
     for place, store in stores:
         found = objects_in(store)
-        kept = "it lies outside of this workspace: others may need what it holds" if is_shared and store == cache else ""
+        kept = "it lies outside of this workspace: others may need what it holds" if shared and store == cache else ""
         nobodys = tuple(path for md5, path in found.items() if md5 not in staying | given_up)
         yield Pile(f"{place}: needed by nobody", nobodys, "no branch, tag or batch names it", kept)
         yield Pile(f"{place}: needed by a tag given up", tuple(path for md5, path in found.items() if md5 in given_up), lost, kept)

@@ -24,7 +24,7 @@ from workspace.for_review import CONFLICTS, SUMMARY, TWO_LABELS, erased_path, fo
 from workspace.journal import Journal
 from workspace.manifest import composed, manifests, read_manifest, repack_shard, write_manifest
 from workspace.naming import Paths, still_said
-from workspace.objects import FOLDER, LOCK, cache_of, is_own, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
+from workspace.objects import FOLDER, LOCK, cache_of, ever_named, is_own, is_shared, named_by, objects_in, outputs_in, refuse_damaged, tags_needing, with_files
 from workspace.state import batch_states
 
 if TYPE_CHECKING:
@@ -395,8 +395,13 @@ def _fetch_earlier(root: Path) -> None:
 
 
 def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: Collection[str] = ()) -> dict[str, set[str]]:
-    """The objects of DVC's cache that hold something of the samples, by md5, each with those, but for what a batch that keeps one needs (not one of `but`)."""
+    """The objects of DVC's cache that hold something of the samples, by md5, each with those, but for what a batch that keeps one needs (not one of `but`).
+
+    Of a cache that other workspaces may share, those that this one has named at some time.
+    """
     objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(FOLDER)}
+    if is_shared(root):
+        objects = {md5: objects[md5] for md5 in objects.keys() & ever_named(root)}
     held = _mentioning(objects, samples)
     if kept_in:
         needed = {md5: objects[md5] for md5 in held.keys() & _needed_for(root, kept_in, but)}

@@ -7,6 +7,7 @@ needed, as for DVC's own `gc --all-branches --all-tags --workspace`. An input th
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -44,6 +45,11 @@ def cache_of(root: Path) -> Path:
         return Path(Config(str(own), validate=False).get("cache", {}).get("dir") or own / "cache")
     except ConfigError as problem:
         raise WorkspaceError(f"The configuration of DVC in {root} cannot be read.", why=str(problem), next_step="Mend .dvc/config.") from problem
+
+
+def is_shared(root: Path) -> bool:
+    """Whether DVC's cache lies outside of the workspace: others may need what it holds."""
+    return not cache_of(root).resolve().is_relative_to(root.resolve())
 
 
 def own_stores(root: Path) -> list[Path]:
@@ -156,6 +162,13 @@ def named_by(root: Path) -> dict[str, set[str]]:
     here = [root / LOCK, *root.glob("data/*/*.dvc"), *root.glob("models/*.dvc")]
     named[WORKSPACE] = {md5 for path in here if path.is_file() for md5 in outputs_in(path.read_text(encoding="utf-8")).values()}
     return named
+
+
+def ever_named(root: Path) -> set[str]:
+    """The md5s that any commit of this workspace named, and what lies in it now does, with those of the files in folders whose lists the cache has."""
+    pages = git(root, "log", "--all", "--format=", "--patch", "--", "*.dvc", LOCK, check=False)
+    md5s = re.findall(r"^\+.*\bmd5: ([0-9a-f]{32}(?:\.dir)?)$", pages, re.MULTILINE)
+    return with_files(objects_in(cache_of(root)), named_by(root)[WORKSPACE].union(md5s))
 
 
 def needed_by(root: Path, given_up: Collection[str] = (), named: Mapping[str, set[str]] | None = None) -> dict[str, set[str]]:

@@ -24,7 +24,7 @@ from workspace.files import sha256_bytes
 from workspace.journal import Journal
 from workspace.lease import lease
 from workspace.manifest import read_manifest
-from workspace.objects import cache_of, named_by, objects_in, place_of
+from workspace.objects import are_cached, cache_of, named_by, objects_in, place_of
 from workspace.remote import pull, verify
 from workspace.repository import commit, dvc_add, push, reproduce, set_remote
 from workspace.settings import load_settings
@@ -388,6 +388,28 @@ def _erase_one(root: Path, pictures: list[bytes], scratch: Path, earlier: bool =
     folder.mkdir(parents=True)
     (folder / "back.jpg").write_bytes(pictures[0])
     assert "0 new, 1 known" in vigil("ingest", folder.parent, "-w", root).stdout, "it never comes in again"
+
+
+def test_an_erasure_takes_nothing_of_another_workspace_out_of_a_shared_cache(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
+    """It deleted what mentions the file there, another's manifest and tar, with everybody in it."""
+    shared, other, media = tmp_path / "shared", tmp_path / "other", tmp_path / "media" / "real"
+    shutil.move(root / ".dvc" / "cache", shared)
+    media.mkdir(parents=True)
+    (media / "same.jpg").write_bytes(pictures[0])
+    (media / "else.jpg").write_bytes(picture(11))
+    vigil("init", other, "--profile", "demo")
+    for one in (root, other):
+        (one / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {shared}\n")
+    vigil("ingest", media.parent, "-w", other)
+    named = named_by(other)["workspace"]
+    assert named and are_cached(shared, named)
+    mine = named_by(root)["workspace"]
+    set_remote(root, "remote")  # its own, not the template's
+    push(root)
+    done = vigil_json("erase", sha256_bytes(pictures[0]), "--who", "ada", "--why", "asked to", "-w", root)
+    assert done["training"][0]["training"]["cached_objects"] >= 4
+    assert are_cached(shared, named), "what only the other one names is its own to erase"
+    assert not are_cached(shared, mine) and places_of(root, pictures[0][200:1200]) == []
 
 
 def test_each_of_several_erased_files_is_told_its_own_batches_tags_and_objects(root: Path, pictures: list[bytes], tmp_path: Path) -> None:
