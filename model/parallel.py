@@ -153,6 +153,7 @@ def launch(module: str, *words: str, processes: int) -> None:
         raise SettingsError(f"Cannot train in {processes} processes.", why=why, next_step=f"Set `processes` to {gpus} in params.yaml.")
     with tempfile.TemporaryDirectory() as folder:
         torchrun = [sys.executable, "-P", "-m", "model.launcher", "--standalone", "--log-dir", folder]  # else it leaves a folder behind each time
+        torchrun += ["--local-addr", "127.0.0.1"]  # not the name of the machine, which need not resolve
         command = [*torchrun, "--nproc-per-node", str(processes), "-m", module, *words]
         told = Path(folder) / "problem.json"
         about = {"PYTHONSAFEPATH": "1", "VIGIL_PARENT": parent_token(), TOLD: str(told)}

@@ -33,6 +33,7 @@ def main(out: Path) -> None:
         assert size() == 2 and leads() == (share(2).start == 0)
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
         me = "first" if leads() else "other"
+        (out / f"address-{me}").write_text(os.environ["MASTER_ADDR"])
         save_tensors(out / f"gradient-{me}.safetensors", gradients(4), {})
         for name, phase in (("pretrain", pretrain), ("fit", fit)):
             model, _ = run(phase, out / "checkpoints" / name, micro_batch=4)
@@ -71,6 +72,11 @@ def test_the_gradient_of_two_processes_is_that_of_one(together: Path) -> None:
         found, _ = load_tensors(together / f"gradient-{name}.safetensors")
         assert set(found) == set(alone) and largest > 0
         assert max(float((found[key] - alone[key]).abs().max()) for key in alone) < OF_GRADIENT * largest
+
+
+def test_the_processes_need_no_name_of_the_machine(together: Path) -> None:
+    """They met under its name, and waited for ever where nobody resolves it, as in many containers."""
+    assert {path.read_text() for path in together.glob("address-*")} == {"127.0.0.1"}
 
 
 def test_two_processes_end_where_one_with_two_micro_batches_ends(together: Path, tmp_path: Path) -> None:
