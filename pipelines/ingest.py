@@ -33,6 +33,7 @@ from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, ContentChanged, composed, manifests, read_manifest, write_manifest, write_media
 from workspace.naming import content_path
 from workspace.objectstore import is_s3
+from workspace.pool import workers_here
 from workspace.settings import IdentityRule, Settings, SourceSettings
 from workspace.state import batch_states
 
@@ -41,6 +42,7 @@ DESCRIBED = ("identity", "source_video", "method", "compression", "licence", "co
 OF_FAKES = ("donor", "generator")
 SAYING = ["sample_id", "batch", "path", "label", "use", "identity", "donor", "generator", "source", "case_id", "quarantine", "duplicate_of"]
 STRICTEST, UNSTATED = ("never", "evaluate", "train"), "train"
+MOST_READERS = 16  # threads, each with an open picture: of a large machine's cores all would ask for more memory than it may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ def _measure_all(
         measured = unfinished.get(*_file_of(found, stamp)) if stamp.bytes <= settings.ingest.max_file_bytes else None
         return Taken(found, Measured(*measured) if measured else measure(found.path, name, settings.ingest.max_file_bytes), stamp)
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=min(workers_here(), MOST_READERS)) as pool:
         for number, item in enumerate(pool.map(look, todo), start=1):
             done.append(item)
             if item.measured.kind:  # its content was read, and is a picture or a video

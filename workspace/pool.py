@@ -31,7 +31,7 @@ def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
     What VIGIL_WORKERS in the environment says of this machine comes first; raises SettingsError where that is no number of processes.
     `function` is a top-level one; what it raises is raised here.
     """
-    count = min(_of_this_machine() or workers or os.cpu_count() or 1, len(jobs))
+    count = min(workers_here(workers), len(jobs))
     if not count:
         return
     pool = _pool(count)
@@ -62,10 +62,11 @@ def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _of_this_machine() -> int:
+def workers_here(wanted: int = 0) -> int:
+    """How many share the work on this machine: what VIGIL_WORKERS says, else as many as `wanted`, 0 for one a core. Raises SettingsError for no number."""
     said = os.environ.get(WORKERS, "").strip()
     if not said:
-        return 0
+        return wanted or os.cpu_count() or 1
     if not (said.isascii() and said.isdigit() and int(said)):
         step = f"Set it to 1 or more, or unset it: faces.workers of params.yaml then says how many, 0 one a core ({os.cpu_count()} here)."
         raise SettingsError(f"{WORKERS} is {said!r}. Nothing was begun.", why="it says how many processes share the work on this machine", next_step=step)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,6 +120,29 @@ def test_a_second_ingest_adds_nothing_and_reads_no_file_again(root: Path, settin
     without_cache = ingest(root, settings, sources)
     assert (without_cache.added, without_cache.known, without_cache.batches) == (0, 5, [])
     assert pending(root, settings, sources) == 0
+
+
+@pytest.mark.parametrize(("said", "cores", "most"), [("1", 2, 1), ("", 64, pipelines.ingest.MOST_READERS)])
+def test_a_machine_says_how_many_files_are_open_at_once(
+    root: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, cores: int, most: int
+) -> None:
+    """All cores opened one each, whatever VIGIL_WORKERS said: of 64 and little memory good pictures were called truncated or corrupt, for ever."""
+    monkeypatch.setenv("VIGIL_WORKERS", said)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    opened, most_open, measure = set[int](), list[int](), pipelines.ingest.measure
+
+    def watched(path: Path, *more: Any) -> Any:
+        opened.add(threading.get_ident())
+        most_open.append(len(opened))
+        time.sleep(0.01)  # so that each new file is given to a thread of its own, where there may be one
+        return measure(path, *more)
+
+    monkeypatch.setattr(pipelines.ingest, "measure", watched)
+    (tmp_path / "many" / "real").mkdir(parents=True)
+    for number in range(24):
+        photo(tmp_path / "many" / "real" / f"{number}.jpg", number)
+    ingest(root, settings, [source(tmp_path / "many")])
+    assert max(most_open) == most
 
 
 def test_a_damaged_cache_costs_time_and_nothing_else(root: Path, settings: Settings, media: Path) -> None:
