@@ -177,11 +177,11 @@ def led_to_champion(events: Iterable[Event]) -> list[Champion]:
     events, now = list(events), ""
     for event in events:
         if event.kind == "promotion":
-            replaced.setdefault(event["cycle"], now)
+            replaced.setdefault(event["cycle"], now if now in replaced else "")
         if event.kind in ("promotion", "rollback"):
             now = event["cycle"]
     made, line = promoted(events), list[Champion]()
-    while (now := replaced.get(now, "")) in made:
+    while now := replaced.get(now, ""):
         line.insert(0, made[now])
     return line
 
