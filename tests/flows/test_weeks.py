@@ -109,6 +109,7 @@ class Loop:
             batch, quality = self.waiting[0]
             if batch not in batch_states(Journal(root).events()):
                 self.quality[batch] = quality
+                (root / "data" / "raw" / batch).mkdir(parents=True, exist_ok=True)
                 Journal(root).append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
             self.waiting.pop(0)
         return Taken()
