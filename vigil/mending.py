@@ -51,9 +51,8 @@ def examine_and_fix(
 
         with lease(root, "doctor", decides=fix or clock_is_right):  # what is sent or fetched is saved, whatever the journal lacks
             refuse_damaged(root)
-            if pull:
-                repository.restore_pointers(root)
             lacking = repository.absent(root) if pull else []
+            repository.restore_pointers(root, lacking)
             if lender := repository.lending_remote(root, settings.remote.url) if pull else "":
                 repository.set_remote(root, lender)
                 pull_all(root)  # its own remote is empty yet

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -589,9 +589,9 @@ def refuse_absent(root: Path, what: str) -> None:
         )
 
 
-def restore_pointers(root: Path) -> None:
-    """Have the .dvc files of what is not here again as they were last committed, where they are away too: they say what to fetch."""
-    for pointer in (f"{name}.dvc" for name in absent(root)):
+def restore_pointers(root: Path, names: Iterable[str]) -> None:
+    """Have the .dvc files of batches and models that are not here again as they were last committed, where they are away too: they say what to fetch."""
+    for pointer in (f"{name}.dvc" for name in names):
         if not (root / pointer).exists() and (last := git(root, "log", "-1", "--format=%H", "--diff-filter=AM", "--", pointer, check=False)):
             git(root, "checkout", "-q", last, "--", pointer)
 

@@ -185,15 +185,22 @@ def test_what_a_stage_lacks_in_the_settings_is_named_before_anything_is_taken_in
     refuse_missing_parameters(root)
 
 
-def test_a_paused_cycle_whose_champion_changed_is_ended_before_anything_more_is_trained(tmp_path: Path) -> None:
-    """It trained to its end, and was held then: what it was to beat did not lead any more."""
-    root = tmp_path / "w"
+def paused(root: Path) -> tuple[Journal, Settings, Cycle]:
+    """A workspace with a cycle that was opened over one batch, b1, and not closed."""
     open_workspace(root, "demo")
     journal, settings = Journal(root), load_settings(root / "params.yaml")
     journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
     with lease(root, "retrain"):
         write_json(root / "reports" / "validate" / "b1.json", {"batch": "b1", "success": True, "expectations": []})
         cycle = open_new_cycle(root, journal, settings, make_plan(journal.events(), settings), Start("person", "a person asked"))
+    return journal, settings, cycle
+
+
+def test_a_paused_cycle_whose_champion_changed_is_ended_before_anything_more_is_trained(tmp_path: Path) -> None:
+    """It trained to its end, and was held then: what it was to beat did not lead any more."""
+    root = tmp_path / "w"
+    journal, settings, cycle = paused(root)
+    with lease(root, "retrain"):
         told = {"who": "ana", "why": "ours of before", "card_sha256": ""}
         journal.append("promotion", cycle="imported", model_sha256="1" * 64, path="models/imported", previous_sha256="", **told)
         outcome = _one_cycle(root, settings, False, False, [])
@@ -205,12 +212,8 @@ def test_a_paused_cycle_whose_champion_changed_is_ended_before_anything_more_is_
 def test_a_cycle_whose_batch_is_not_here_begins_no_stage_and_says_what_brings_it(tmp_path: Path) -> None:
     """It ended in DVC's own words, of a file that was not found, and advised to mend the cause."""
     root = tmp_path / "w"
-    open_workspace(root, "demo")
-    journal, settings = Journal(root), load_settings(root / "params.yaml")
-    journal.append("batch_added", batch="b1", source="folder", samples=4, quarantined=0)
+    _, settings, _ = paused(root)
     with lease(root, "retrain"):
-        write_json(root / "reports" / "validate" / "b1.json", {"batch": "b1", "success": True, "expectations": []})
-        open_new_cycle(root, journal, settings, make_plan(journal.events(), settings), Start("person", "a person asked"))
         with pytest.raises(WorkspaceError, match=r"(?s)No stage was begun.*b1.*vigil doctor --pull"):
             _one_cycle(root, settings, False, False, [])
 

@@ -246,6 +246,15 @@ def one_picture(folder: Path, seed: int) -> SourceSettings:
     return SourceSettings(name=folder.name, path=str(folder))
 
 
+def with_a_batch(root: Path, source: SourceSettings) -> tuple[Settings, str]:
+    """A workspace that has taken in this source; the name of its batch."""
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    ingest_sources(root, settings, [source])
+    (batch,) = batch_states(Journal(root).events())
+    return settings, batch
+
+
 def test_a_clone_knows_where_the_batches_are_that_its_journal_names(tmp_path: Path) -> None:
     """A decision committed the journal alone: a clone of then was told that all was well, and sent to a pull that did nothing by every ingest."""
     root, clone = tmp_path / "w", tmp_path / "clone"
@@ -272,11 +281,8 @@ def test_a_clone_knows_where_the_batches_are_that_its_journal_names(tmp_path: Pa
 
 def test_a_batch_that_is_gone_with_its_dvc_file_is_named_and_comes_back_from_an_earlier_commit(tmp_path: Path) -> None:
     """The doctor looked for .dvc files alone and called all well, while every ingest sent people to a pull that did nothing."""
-    root = tmp_path / "w"
-    open_workspace(root, "demo")
-    settings, source = load_settings(root / "params.yaml"), one_picture(tmp_path / "press", 1)
-    ingest_sources(root, settings, [source])
-    (batch,) = batch_states(Journal(root).events())
+    root, source = tmp_path / "w", one_picture(tmp_path / "press", 1)
+    settings, batch = with_a_batch(root, source)
     folder = root / "data" / "raw" / batch
     whole, pointer = read_manifest(folder), folder.with_name(f"{batch}.dvc")
     for committed, then in ((False, ""), (True, ""), (True, "a commit of after the loss")):
@@ -323,11 +329,8 @@ def test_a_folder_that_is_a_link_is_named_before_anything_is_read(tmp_path: Path
 
 def test_a_batch_that_is_nowhere_any_more_holds_nobody_up_once_it_is_dropped_to_come_in_again(tmp_path: Path) -> None:
     """No source whatever could come in, for ever: without its manifest nobody could tell what was new."""
-    root = tmp_path / "w"
-    open_workspace(root, "demo")
-    settings, source = load_settings(root / "params.yaml"), one_picture(tmp_path / "press", 1)
-    ingest_sources(root, settings, [source])
-    (batch,) = batch_states(Journal(root).events())
+    root, source = tmp_path / "w", one_picture(tmp_path / "press", 1)
+    settings, batch = with_a_batch(root, source)
     shutil.rmtree(root / "data" / "raw" / batch)
     (root / "data" / "raw" / f"{batch}.dvc").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
