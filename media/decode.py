@@ -26,7 +26,7 @@ from av.sidedata.sidedata import Type as SideData
 
 from media import hdr
 from media.limits import MAX_PIXELS
-from media.photos import REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
+from media.photos import NO_MEMORY, REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 
 __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image", "shown_seconds"]
 
@@ -50,6 +50,7 @@ LOST_SECONDS = 0.2  # nor one that says so much less
 LONGEST_SECONDS = 366 * 86400.0  # of a video; a time stamp of 64 bits may say more than the integers that count its windows
 LONGEST_PIXEL = 8.0  # times as long as wide or wide as long; anamorphic film has 2
 NEARLY_SQUARE = 0.02  # 14720:14719 comes of a size that was rounded, and scaling would take traces of a forgery away
+LACK = (MemoryError, BlockingIOError)  # the second: no thread is to be had
 TIME_SLACK_SECONDS = 0.002  # containers round time stamps to 1 ms
 
 
@@ -182,6 +183,8 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
     certain = "mpeg" if head.startswith(PROGRAM_STREAM) else None  # whose content tells FFmpeg less than a name of a photo does
     try:
         container = av.open(target, format=certain, container_options=options, metadata_errors="replace")
+    except LACK as problem:
+        raise media_error(source, NO_MEMORY) from problem
     except (OSError, ValueError, av.error.FFmpegError) as problem:
         raise media_error(source, "truncated or corrupt" if known else "not a media file") from problem
     with container:
@@ -194,6 +197,8 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
         stream.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
         try:
             yield container, stream
+        except LACK as problem:
+            raise media_error(source, NO_MEMORY) from problem
         except av.error.FFmpegError as problem:
             raise media_error(source, "truncated or corrupt") from problem
 
@@ -204,7 +209,7 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
     where other frames are built on it. `begins` is the time stamp of the first frame where the end alone brings it out: None, not known, after a seek.
     """
-    late = _Late(begins)
+    late, shown, lack = _Late(begins), False, None
     in_decoding_order = container.format.name in DECODED  # what is left out would shift the rest
     far = None if in_decoding_order else far
     packets = _packets(container, stream)
@@ -216,9 +221,14 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
                 if in_decoding_order:
                     frame.pts = late.stamp(frame.dts)
                 if frame.pts is not None and frame.width * frame.height <= MAX_PIXELS:  # a stream may grow behind its header
+                    shown = True
                     yield frame
+        except LACK as problem:
+            lack = problem
         except (OSError, ValueError, av.error.FFmpegError):
             continue
+    if lack and not shown:  # a damaged packet may ask for too much, too, but not each of them
+        raise lack
 
 
 def _in_order(frames: Iterator[Any]) -> Iterator[Any]:

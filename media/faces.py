@@ -20,6 +20,7 @@ import numpy as np
 from media.align import crop_transform, place, rebased, reduced, sample, smooth
 from media.decode import MediaInfo, Source, probe, read_frames, read_image, shown_seconds
 from media.detect import FaceFinder
+from media.photos import NO_MEMORY
 from media.tracks import CUT, Appearance, Sighting, Tracker, Tracklet, change, link, look, mean_look, thumbnail
 from workspace.errors import MediaError
 from workspace.settings import FaceSettings
@@ -87,9 +88,11 @@ def extract_clips(source: Source, faces: FaceSettings, threads: int = 1) -> Extr
             _collect_video(result, source, faces, threads)
     except MediaError as problem:
         result.reason = problem.why
-    except cv2.error:
-        result.reason = "truncated or corrupt"
-    if result.clips:
+    except cv2.error as problem:
+        result.reason = NO_MEMORY if problem.code == cv2.Error.StsNoMem else "truncated or corrupt"
+    if result.reason == NO_MEMORY:
+        result.clips = []  # what came before it is as much as fitted here, and says nothing of the file
+    elif result.clips:
         result.reason = ""
     elif not result.reason:
         result.reason = TOO_FEW if result.frames_with_face else TOO_SMALL if result.faces_too_small else NO_FACE

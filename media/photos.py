@@ -22,9 +22,10 @@ HEIC = "HEIC is not read: save it as JPEG or PNG"
 DEEP_TIFF = "TIFF of 32 bits is not read: save it with 8 or 16"
 PACKED_TIFF = "TIFF in LZMA, Zstandard or WebP is not read: save it with LZW or Deflate"
 UNREAD = "the file cannot be read"  # its disk fails, its name is too long
+NO_MEMORY = "not enough memory or threads to read it"
 REASONS = (
     "file not found", "no permission to read it", UNREAD, "a folder", "not a regular file", "empty file", "not a media file", "truncated or corrupt",
-    "no video stream", "picture too large", HEIC, DEEP_TIFF, PACKED_TIFF,
+    "no video stream", "picture too large", NO_MEMORY, HEIC, DEEP_TIFF, PACKED_TIFF,
 )  # fmt: skip
 OPAQUE = (b"\xff\xd8", b"BM", b"II", b"MM")  # JPEG and bitmaps; a TIFF is laid over black by its library already
 EXIF_ORIENTATION = 0x0112
@@ -55,8 +56,11 @@ def read_image(source: Source) -> np.ndarray:
             picture, exif = _over_grey(encoded, picture, depth_of(content) if boxed else None)
             if not boxed:
                 picture = turned(picture, *EXIF_TURNS.get(_tiff_value((exif or _exif_of_png(content)).removeprefix(b"Exif\0\0"), EXIF_ORIENTATION), (False, 0)))
+    except MemoryError as problem:
+        raise media_error(source, NO_MEMORY) from problem
     except cv2.error as problem:
-        raise media_error(source, "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt") from problem
+        why = NO_MEMORY if problem.code == cv2.Error.StsNoMem else "picture too large" if "pixels" in str(problem).lower() else "truncated or corrupt"
+        raise media_error(source, why) from problem
     if picture is None:
         raise media_error(source, _why_unread(content))
     if picture.shape[0] * picture.shape[1] > MAX_PIXELS:

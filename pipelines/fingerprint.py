@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 
 from media.decode import MediaInfo, Source, probe, read_frames, read_image, shown_seconds
-from media.photos import UNREAD
+from media.photos import NO_MEMORY, UNREAD
 from workspace.errors import MediaError
 from workspace.files import sha256_bytes, sha256_file
 
 TOO_BIG, UNREADABLE = "file too big", "unreadable"
-OF_ITS_PLACE = ("file not found", "no permission to read it", UNREAD, "a folder", "not a regular file")  # reasons that are none of a content
+OF_ITS_PLACE = ("file not found", "no permission to read it", UNREAD, NO_MEMORY, "a folder", "not a regular file")  # reasons that are none of a content
 PICTURE_PX = 192  # longest side of the pictures whose points are sought
 PATCH_PX = 32
 PATCH_SIZES = 3.0  # side of a patch, as a multiple of its point's own size
@@ -68,9 +68,9 @@ def measure(path: Path, name: str, max_bytes: int) -> Measured:
 def _sniffed(path: Path, sample_id: str, size: int) -> Measured:
     try:
         info = probe(path)
+        return Measured(sample_id, size, info.kind, perceptual_hash(path, info))
     except MediaError as problem:
         return Measured(sample_id, size, problem=problem.why)
-    return Measured(sample_id, size, info.kind, perceptual_hash(path, info))
 
 
 def refused(name: str, problem: str) -> Measured:
@@ -79,14 +79,16 @@ def refused(name: str, problem: str) -> Measured:
 
 
 def perceptual_hash(source: Source, info: MediaInfo) -> str:
-    """The words of a file, 16 hex digits each, sorted and joined by spaces; '' where nothing decodes or all is flat."""
+    """The words of a file, 16 hex digits each, sorted and joined by spaces; '' where nothing decodes or all is flat. Raises MediaError for lack of memory."""
     try:
         if info.kind == "image":
             pictures, points = [read_image(source)], IMAGE_POINTS
         else:
             seconds = shown_seconds(source, info)
             pictures, points = [frame for _, frame in read_frames(source, [place * seconds for place in PLACES])], FRAME_POINTS
-    except MediaError:
+    except MediaError as problem:
+        if problem.why == NO_MEMORY:
+            raise
         return ""
     words = {word for picture in pictures for word in _words(grey_of(picture, PICTURE_PX), points)}
     return " ".join(f"{word:016x}" for word in sorted(words))

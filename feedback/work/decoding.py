@@ -200,22 +200,28 @@ def bound(settings: WorkerSettings) -> None:
 
 
 def open_file(path: Path, faces: FaceSettings, settings: WorkerSettings) -> Opened:
-    """The clips of a file that keeps to the limits, else an extraction without clips and with the reason."""
+    """The clips of a file that keeps to the limits, else an extraction without clips and with the reason. Raises MemoryError where memory does not suffice."""
     from media.decode import probe, shown_seconds
     from media.faces import Extraction, extract_clips
+    from media.photos import NO_MEMORY
     from workspace.errors import MediaError
 
     try:
         info = probe(path)
         seconds = shown_seconds(path, info) if info.kind == "video" else 0.0
     except MediaError as problem:
+        if problem.why == NO_MEMORY:
+            raise MemoryError from problem
         return Opened(Extraction(reason=problem.why))
     if info.width * info.height > settings.max_pixels:
         return Opened(Extraction(kind=info.kind, info=info, reason=f"{info.width} x {info.height} pixels; at most {settings.max_pixels:,} are looked at"))
     if seconds > settings.max_video_seconds:
         why = f"{math.ceil(seconds)} s long; at most {settings.max_video_seconds} s are looked at"
         return Opened(Extraction(kind=info.kind, info=info, reason=why))
-    return Opened(extract_clips(path, faces), _preview(path, info.kind, seconds / 2))
+    extraction = extract_clips(path, faces)
+    if extraction.reason == NO_MEMORY:
+        raise MemoryError
+    return Opened(extraction, _preview(path, info.kind, seconds / 2))
 
 
 def _preview(path: Path, kind: str, middle_seconds: float) -> NDArray[np.uint8] | None:

@@ -23,6 +23,7 @@ import pipelines.fingerprint as fingerprint
 import pipelines.ingest
 import pipelines.known
 import workspace.manifest
+from media.photos import NO_MEMORY
 from pipelines.fingerprint import TOO_BIG
 from pipelines.ingest import ingest, pending
 from pipelines.intake import NotNow
@@ -31,6 +32,7 @@ from pipelines.layouts import read_layout
 from pipelines.layouts.found import EMPTY, NOT_MEDIA
 from pipelines.seen import stamp_of
 from tests.feedback.buckets import s3_server
+from tests.media.videos import write_video
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.trees import celebdf
 from tests.system.world import vigil
@@ -621,6 +623,34 @@ def test_what_could_not_be_read_or_was_too_big_comes_in_once_it_can(root: Path, 
     paths = read_manifest(root / "data" / "raw" / "w2")["path"]
     assert sorted(paths) == sorted(["real/r0.jpg", largest.relative_to(media).as_posix()])
     assert pending(root, settings, [source(media)]) == 0
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from media.faces import extract_clips
+from pipelines.fingerprint import measure
+from workspace.settings import FaceSettings
+path, more = Path(sys.argv[1]), int(sys.argv[2])
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + more * 2**20, resource.RLIM_INFINITY))
+found = extract_clips(path, FaceSettings())
+print(measure(path, path.name, 1 << 40).problem, found.reason, len(found.clips), sep="|")
+"""
+
+
+@pytest.mark.parametrize(("kind", "megabytes"), [("photo", 60), ("video", 10)])
+def test_a_file_that_memory_does_not_suffice_for_is_not_called_damaged(kind: str, megabytes: int, tmp_path: Path) -> None:
+    """It was truncated or corrupt, for ever: the record of what was seen does not ask again after a file that is damaged."""
+    path = tmp_path / ("large.jpg" if kind == "photo" else "large.mp4")
+    if kind == "photo":
+        cv2.imwrite(str(path), np.full((5000, 8000, 3), 90, np.uint8))
+    else:
+        write_video(path, [np.full((1080, 1920, 3), 90, np.uint8)] * 3)
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, str(path), str(megabytes)]
+    said = subprocess.run(command, cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=True).stdout.strip()
+    assert said == f"unreadable ({NO_MEMORY})|{NO_MEMORY}|0"
+    assert fingerprint.measure(path, path.name, 1 << 40).problem == ""
 
 
 @pytest.mark.parametrize(("after", "back"), [("sha256_file", False), ("sha256_file", True), ("probe", False)], ids=["hashed", "a moment", "opened"])
