@@ -1,6 +1,5 @@
 """What a step of training is shown, made while the network works on the steps before it."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import cv2
 import torch
 
 from model import data, parallel
+from model.hardware import cores_here
 from model.views import View
 from workspace.errors import SettingsError
 from workspace.pool import ready
@@ -48,11 +48,6 @@ class Ahead:
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self._batches.close()
-
-
-def cores_here() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _InThread:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.data import mixed_seed
-from model.hardware import in_memory_of_gpu
+from model.hardware import in_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,8 @@ def _worst(kind: str, model: nn.Module, clips: Tensor, fake: Tensor, lengths: Te
     if force.eps <= 0:
         return clips
     eps, device = force.eps, clips.device
-    smaller = "End what else uses the GPU, or attack on the CPU: `CUDA_VISIBLE_DEVICES= vigil retrain`."
     with (
-        in_memory_of_gpu(f"an attack on {len(clips)} clips", smaller),
+        in_memory(f"an attack on {len(clips)} clips", "End"),
         attackable(model),
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):

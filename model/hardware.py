@@ -8,6 +8,8 @@ import torch
 
 from workspace.errors import SettingsError
 
+OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # what torch says of the machine's own memory, in a RuntimeError
+
 
 def best_device() -> torch.device:
     """The GPU that torchrun gave this process (LOCAL_RANK), the first one outside torchrun, or the CPU. Raises SettingsError for one too old for this torch."""
@@ -22,14 +24,26 @@ def best_device() -> torch.device:
     return torch.device("cuda", number)
 
 
+def cores_here() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
-def in_memory_of_gpu(what: str, next_step: str) -> Iterator[None]:
-    """Where the GPU's memory does not suffice for what is done within, a SettingsError with `next_step` in place of a crash."""
+def in_memory(what: str, next_step: str) -> Iterator[None]:
+    """Where memory, the GPU's or the machine's own, does not suffice for what is done within, a SettingsError with `next_step` in place of a crash.
+
+    Of a GPU `next_step` goes on with how to do without it.
+    """
     try:
         yield
-    except torch.OutOfMemoryError as problem:
-        why = str(problem).strip().splitlines()[0].split(" If reserved but unallocated")[0]
-        raise SettingsError(f"The GPU has not enough memory for {what}.", why=why[:300], next_step=next_step) from problem
+    except (RuntimeError, MemoryError) as problem:
+        of_gpu = isinstance(problem, torch.OutOfMemoryError)
+        if not of_gpu and not isinstance(problem, MemoryError) and OUT_OF_MEMORY not in str(problem):
+            raise
+        why = (str(problem).strip() or "not enough memory").splitlines()[0].split(" If reserved but unallocated")[0]
+        who, more = ("GPU", "uses the GPU; `CUDA_VISIBLE_DEVICES= vigil retrain` works on the CPU.") if of_gpu else ("machine", "runs on it.")
+        raise SettingsError(f"The {who} has not enough memory for {what}.", why=why[:300], next_step=f"{next_step} what else {more}") from problem
 
 
 def describe_device() -> str:

@@ -1,8 +1,9 @@
 """The training loop both phases share: AdamW, warm-up and cosine, clipping, averaged weights, early stopping, exact resume.
 
 Every random draw of a step comes from (seed, step), never from a generator that runs on; so a state is weights, optimiser
-and counters, and a run that was killed ends with the very weights of one that was not (on a CPU; a GPU adds in no fixed order). A checkpoint is one safetensors
-file, written whole or not at all, in a folder named by a hash of all that the run depends on.
+and counters, and a run that was killed ends with the very weights of one that was not (on a CPU, with as many threads; a GPU
+adds in no fixed order). A checkpoint is one safetensors file, written whole or not at all, in a folder named by a hash of all
+that the run depends on.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from model import parallel
 from model.checkpoint import load_tensors, save_tensors
-from model.hardware import in_memory_of_gpu
+from model.hardware import in_memory
 from workspace.errors import Diverged, ModelFileError
 from workspace.files import write_json
 from workspace.settings import PhaseSettings
@@ -166,7 +167,7 @@ class Loop:
 
     def _fits(self) -> AbstractContextManager[None]:
         smaller = f"Lower micro_batch ({self.settings.micro_batch}) of this phase in params.yaml, which begins the phase anew"
-        return in_memory_of_gpu("a step of training", f"{smaller}, or end what else uses the GPU; `CUDA_VISIBLE_DEVICES= vigil retrain` learns on the CPU.")
+        return in_memory("a step of training", f"{smaller}, or end")
 
     def _message(self) -> str:
         if not self.history:
@@ -192,7 +193,10 @@ class Loop:
             return 0
         try:
             tensors, counters = load_tensors(path)
-        except ModelFileError:
+        except ModelFileError as problem:
+            if isinstance(problem.__cause__, OSError) and not isinstance(problem.__cause__, FileNotFoundError):  # it may be whole
+                next_step = "Run it again once the file can be read: the phase goes on from it. To begin the phase anew, delete it."
+                raise ModelFileError("The checkpoint of this phase cannot be read. It was left as it is.", why=problem.why, next_step=next_step) from problem
             path.unlink(missing_ok=True)  # a damaged checkpoint costs time, not the run; another process may have met it first
             return 0
         with torch.no_grad():

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.hardware import best_device
+from model.hardware import best_device, cores_here
 from model.launcher import BY_SIGNAL
 from workspace.errors import Killed, SettingsError, TooLittleData, VigilError
 from workspace.files import read_json, write_json
@@ -157,10 +157,12 @@ def launch(module: str, *words: str, processes: int) -> None:
         command = [*torchrun, "--nproc-per-node", str(processes), "-m", module, *words]
         told = Path(folder) / "problem.json"
         about = {"PYTHONSAFEPATH": "1", "VIGIL_PARENT": parent_token(), TOLD: str(told)}
+        # one machine: nothing need leave it; and torchrun would give each process one thread, however many cores there are
+        unless_set = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": str(max(1, cores_here() // processes))}
         running: subprocess.Popen[bytes] | None = None
         try:
             with deaf_to(signal.SIGINT):  # one that it held back strikes as the block ends
-                running = subprocess.Popen(command, env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **about})  # one machine: nothing need leave it
+                running = subprocess.Popen(command, env={**unless_set, **os.environ, **about})
             code = running.wait()
         except BaseException:
             if running is not None:

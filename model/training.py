@@ -260,19 +260,26 @@ def compiled(backbone: nn.Module, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    from torch._dynamo.exc import TorchDynamoException  # loads the compiler: seconds
-
+    try:
+        from torch._dynamo.exc import TorchDynamoException  # loads the compiler, for seconds, and makes the folder for what it compiles
+    except OSError as problem:
+        raise _not_compiled(problem) from problem
     backbone.compile()
     try:
         yield
     except TorchDynamoException as problem:
-        raise SettingsError(
-            "The backbone cannot be compiled on this machine. Finished steps are kept.",
-            why=str(problem).strip().splitlines()[0][:300],
-            next_step="Install a C++ compiler (g++; for a GPU also Python's headers), or set compile: false under pretrain and train in params.yaml.",
-        ) from problem
+        raise _not_compiled(problem) from problem
     finally:
         backbone._compiled_call_impl = None  # as it was: an export must not meet compiled code, and torch offers no other way back
+
+
+def _not_compiled(problem: Exception) -> SettingsError:
+    return SettingsError(
+        "The backbone cannot be compiled on this machine. Finished steps are kept.",
+        why=str(problem).strip().splitlines()[0][:300],
+        next_step="Install a C++ compiler (g++; for a GPU also Python's headers); where there is one, set TORCHINDUCTOR_CACHE_DIR to a folder that can be "
+        "written to and run from; or set compile: false under pretrain and train in params.yaml.",
+    )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What a machine without a GPU can show of the way over one: the choice of the device, the words where it does not do, numbers that would be lost."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +105,34 @@ def test_too_little_memory_of_the_gpu_is_an_error_with_a_way_out(tmp_path: Path,
         loop.run(work, full)  # type: ignore[arg-type]
     assert "Tried to allocate 2.00 GiB" in refusal.value.why and "reserved" not in refusal.value.why
     assert "micro_batch (8)" in refusal.value.next_step and "CUDA_VISIBLE_DEVICES=" in refusal.value.next_step
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from model.loop import Loop
+from workspace.settings import PretrainSettings
+model = torch.nn.Linear(64, 64)
+loop = Loop(model, PretrainSettings(lr=0.01, steps=1, validate_every=1, micro_batch=8, batch=8), ema=0.9, clip_norm=1.0, folder=Path(sys.argv[1]))
+def work(step):
+    {"torch": lambda: torch.ones(1 << 30), "numpy": lambda: __import__("numpy").ones(1 << 30)}[sys.argv[2]]()
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (256 << 20), resource.RLIM_INFINITY))
+try:
+    loop.run(work, dict)
+except BaseException as problem:
+    print(type(problem).__name__, problem)
+"""
+
+
+@pytest.mark.parametrize("whose", ["torch", "numpy"])
+def test_too_little_memory_of_the_machine_is_an_error_with_a_way_out_too(tmp_path: Path, whose: str) -> None:
+    """It was a trace of torch's calls, and a week that ended with a crash and without a word of what to set."""
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, str(tmp_path), whose]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2]).stdout
+    assert said.startswith("SettingsError The machine has not enough memory for a step of training.") and "micro_batch (8)" in said, said
+    assert "GPU" not in said and "allocate" in said
 
 
 def test_an_attack_that_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from model import parallel
 from model.checkpoint import load_model, load_tensors, save_model, save_tensors
 from model.parallel import gathered, joined, launch, leads, share, size, telling
 from model.training import _Fit, fit, pretrain
@@ -34,6 +35,7 @@ def main(out: Path) -> None:
         assert gathered(torch.arange(6.0)[share(6)], 6).tolist() == [0, 1, 2, 3, 4, 5]
         me = "first" if leads() else "other"
         (out / f"address-{me}").write_text(os.environ["MASTER_ADDR"])
+        (out / f"threads-{me}").write_text(os.environ["OMP_NUM_THREADS"])
         save_tensors(out / f"gradient-{me}.safetensors", gradients(4), {})
         for name, phase in (("pretrain", pretrain), ("fit", fit)):
             model, _ = run(phase, out / "checkpoints" / name, micro_batch=4)
@@ -56,6 +58,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("together")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        patch.setattr(parallel, "cores_here", lambda: 6)
         launch("tests.model.test_parallel", str(out), processes=2)
     return out
 
@@ -77,6 +81,11 @@ def test_the_gradient_of_two_processes_is_that_of_one(together: Path) -> None:
 def test_the_processes_need_no_name_of_the_machine(together: Path) -> None:
     """They met under its name, and waited for ever where nobody resolves it, as in many containers."""
     assert {path.read_text() for path in together.glob("address-*")} == {"127.0.0.1"}
+
+
+def test_the_cores_are_shared_among_the_processes(together: Path) -> None:
+    """Each had one thread, whatever the machine: torchrun says so unless it is told otherwise, and warned of it where nobody could read it."""
+    assert [(together / f"threads-{who}").read_text() for who in ("first", "other")] == ["3", "3"]
 
 
 def test_two_processes_end_where_one_with_two_micro_batches_ends(together: Path, tmp_path: Path) -> None:

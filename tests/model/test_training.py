@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -109,6 +110,27 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path):
     (report.folder / "state.safetensors").write_bytes(b"half a file")
     again, second = run(fit, tmp_path)
     assert second.resumed_from == 0 and same(first, again)
+
+
+def test_a_checkpoint_that_cannot_be_opened_for_a_moment_is_kept(tmp_path, monkeypatch):
+    """It was taken for a damaged one and deleted, days of training with it, without a word."""
+    first, report = run(fit, tmp_path)
+    real, (soft, hard) = loop_module.load_tensors, resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def where_all_descriptors_are_in_use(path):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            return real(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "load_tensors", where_all_descriptors_are_in_use)
+        with pytest.raises(ModelFileError, match="left as it is") as refusal:
+            run(fit, tmp_path)
+    assert "Too many open files" in refusal.value.why
+    again, second = run(fit, tmp_path)
+    assert second.resumed_from == report.steps == 8 and same(first, again)
 
 
 @pytest.mark.parametrize("changed", [{"lr": 0.003}, {"seed": 4}, {"wasserstein": 0.0}, {"distance": "critic"}, {"adversarial_eps": 0.01}])
@@ -317,6 +339,18 @@ def test_a_compiled_backbone_has_the_same_output_and_gradient_learns_and_leaves_
     learned = model.state_dict()
     assert learned.keys() == start.keys() and not torch.equal(learned["backbone.blocks.0.weight"], start["backbone.blocks.0.weight"])
     export_onnx(model.eval(), tmp_path / "model.onnx")
+
+
+def test_a_folder_for_the_compiler_that_cannot_be_made_is_told_with_a_way_out(tmp_path):
+    """Its making is part of an import, whose failure was a trace of calls and, as a disk's, tried again."""
+    code = (
+        "import sys, torch; from torch import nn; from model.training import compiled\n"
+        "try:\n    with compiled(nn.Linear(2, 2), True):\n        print('compiled')\n"
+        "except Exception as problem:\n    print(type(problem).__name__, problem)\n"
+    )
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": "/proc/nowhere"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("SettingsError The backbone cannot be compiled") and "/proc/nowhere" in said and "TORCHINDUCTOR_CACHE_DIR" in said
 
 
 @pytest.mark.parametrize(("learn", "phase"), [(pretrain, PHASE1), (fit, PHASE2)])
