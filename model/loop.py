@@ -29,7 +29,7 @@ from workspace.settings import PhaseSettings
 Progress = Callable[[int, int, str], None]
 Work = Callable[[int], Mapping[str, float]]  # step (from 0) -> figures; adds to the gradients
 Looked = Callable[[Mapping[str, Any]], None]  # hears each row of the learning curve, after a resume the earlier ones too; what it raises ends the training
-Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_loss', or None where there is nothing to validate on
+Validate = Callable[[], Mapping[str, float] | None]  # figures with 'val_refinement', which is to fall, or None where there is nothing to validate on
 CHECKPOINT_SECONDS = 30.0  # a kill costs at most about this much work
 CHECKPOINT_SHARE = 0.005  # but writing checkpoints may take at most this part of the time
 LAST_RATE = 0.02  # the cosine ends at this part of the rate
@@ -157,7 +157,7 @@ class Loop:
         row |= {name: value / self.since for name, value in self.sums.items()} | dict(figures or {})
         self.history.append(row)
         self.sums, self.since = {}, 0
-        loss = figures["val_loss"] if figures else -math.inf  # nothing to validate on: the last weights are kept
+        loss = figures["val_refinement"] if figures else -math.inf  # nothing to validate on: the last weights are kept
         if figures is None or loss < self.best_loss:
             self.best = {name: tensor.clone() for name, tensor in self.averaged.items()}
             self.best_step, self.looks = self.step, 0
@@ -173,7 +173,7 @@ class Loop:
         if not self.history:
             return ""
         row = self.history[-1]
-        return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in ("loss", "val_loss", "val_auc") if row.get(name) is not None)
+        return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in ("loss", "val_refinement", "val_auc") if row.get(name) is not None)
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

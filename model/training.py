@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model import parallel
 from model.ahead import Ahead
 from model.attacks import training_attack
+from model.calibration import fit_platt
 from model.data import ClipSource, epoch_order, labels_of, mixed_seed, stack, to_tensor
 from model.loop import Looked, Loop, Progress, TrainReport, run_key
 from model.losses import Critic, critic_gap, cross_entropy, distillation, wasserstein
@@ -123,7 +124,7 @@ def fit(
     """Phase 2: the whole network learns clips. `base` is the teacher on replayed rows (role 'replay'); None: no distillation. `version` as in `pretrain`.
 
     The model ends with its best averaged weights, in eval mode; history rows: step, lr, loss, cross_entropy, wasserstein,
-    distillation, attacked, val_loss, val_auc (validation figures absent where val_set lacks a class).
+    distillation, attacked, val_loss, val_refinement, val_auc (validation figures absent where val_set lacks a class).
     """
     depends = _depends("fit", model, train_set, val_set, settings, seed, augment, version) | {"base": run_key(base, {}) if base is not None else ""}
     task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None)
@@ -293,7 +294,12 @@ def eager(backbone: nn.Module) -> Iterator[None]:
 
 
 def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: int) -> Mapping[str, float] | None:
-    """Class-balanced cross-entropy and AUC on a set; None where it lacks a class."""
+    """On a set: class-balanced cross-entropy as the logits are (val_loss) and after the best temperature and offset (val_refinement), and AUC; None where it
+    lacks a class.
+
+    The second is what counts, since both are fitted once training has ended (Berta et al. 2025, Rethinking Early Stopping: Refine, Then Calibrate): a network
+    gets surer than it is right long before it ranks worse, by the first alone it is stopped there.
+    """
     fake = labels_of(val_set.rows)
     if not fake.any() or fake.all():
         return None
@@ -302,12 +308,16 @@ def _validate(model: ResNeXtLSTM, val_set: ClipSource, logits_of: Any, batch: in
     with torch.no_grad():
         parts = [logits_of([to_tensor(val_set.clip(position)) for position in range(part.start, part.stop)]) for part in everything]
     logits, truth = torch.cat(parts).float().cpu(), torch.from_numpy(fake)
-    losses = cross_entropy(logits, truth, "bce")
     if not torch.isfinite(logits).all():
         raise Diverged("Training diverged.", why="the network's answers are no longer numbers", next_step="Lower the phase's lr in params.yaml.")
-    area = auc(fake, logits.double().numpy())
+    scores = logits.double().numpy()
+    middle = float(np.median(scores[fake]) + np.median(scores[~fake])) / 2
+    temperature, offset = fit_platt(fake, lambda temperature: scores / temperature, middle=middle)
+    losses = [cross_entropy(one, truth, "bce") for one in (logits, torch.from_numpy(scores / temperature + offset))]
+    as_it_is, refined = (0.5 * (loss[truth].mean().item() + loss[~truth].mean().item()) for loss in losses)
+    area = auc(fake, scores)
     assert area is not None  # both classes are there
-    return {"val_loss": 0.5 * (losses[truth].mean().item() + losses[~truth].mean().item()), "val_auc": area}
+    return {"val_loss": as_it_is, "val_refinement": refined, "val_auc": area}
 
 
 class _Batches:

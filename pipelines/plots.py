@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION, GRID = "#1f6feb", "#8b949e", "#d0d7de"
 COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION}
+CURVES = (
+    ("loss", "training (what is minimised)", CHAMPION, "-"),
+    ("val_loss", "validation (cross-entropy)", CHALLENGER, ":"),
+    ("val_refinement", "the same, calibrated", CHALLENGER, "-"),
+)
 SIZE = (5.0, 3.8)  # inches at 110 dpi: readable on a phone, small in the page
 LONGEST_NAME = 24  # letters of a label
 
@@ -70,14 +75,15 @@ def draw_all(
 def learning_curves(folder: Path, phase: str, history: Sequence[Mapping[str, Any]]) -> str:
     """Over steps, what training minimises on its batches (in phase 2 several terms, of augmented and attacked clips), and the cross-entropy of validation.
 
-    So the distance of the lines says nothing; each tells by its own way whether learning goes on.
+    That is drawn as it is and once temperature and offset are fitted: where the latter is least, the weights are kept. The distance of the first line
+    from the others says nothing; each tells by its own way whether learning goes on.
     """
 
     def draw(axes: "Axes") -> None:
-        for key, name, colour in (("loss", "training (what is minimised)", CHAMPION), ("val_loss", "validation (cross-entropy)", CHALLENGER)):
+        for key, name, colour, line in CURVES:
             points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), color=colour, label=name, marker="o", markersize=3)
+                axes.plot(*zip(*points, strict=True), line, color=colour, label=name, marker="o", markersize=3)
         axes.set(xlabel="optimiser steps", ylabel="loss")
         axes.legend(frameon=False)
 

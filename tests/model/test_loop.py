@@ -38,7 +38,7 @@ def stepped(folder: Path, ema: float, clip_norm: float, scale: float = 1.0) -> t
         loss.backward()
         return {"loss": loss.item()}
 
-    loop.run(work, lambda: {"val_loss": 1.0})
+    loop.run(work, lambda: {"val_refinement": 1.0})
     return loop, raw, norms
 
 

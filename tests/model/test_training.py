@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from model import loop as loop_module
+from model.data import labels_of
 from model.export import export_onnx
 from model.loop import learning_rate
 from model.metrics import auc
-from model.training import _Fit, compiled, fit, pretrain, train_mode
+from model.training import _Fit, _validate, compiled, fit, pretrain, train_mode
 from tests.model.toys import small_model, toy_clips
 from workspace.errors import DataError, ModelFileError, SettingsError
 from workspace.settings import AugmentSettings, PretrainSettings, TrainSettings
@@ -177,9 +178,9 @@ def test_both_phases_learn_the_toy_and_write_their_curve(tmp_path):
     assert auc(test.rows["label"], scores.double().numpy()) > 0.95
     assert [row["step"] for row in first.history] == [8, 16, 24] and first.history[-1]["loss"] < first.history[0]["loss"]
     row = second.history[0]
-    assert {"step", "lr", "loss", "cross_entropy", "wasserstein", "distillation", "attacked", "val_loss", "val_auc"} == set(row)
+    assert {"step", "lr", "loss", "cross_entropy", "wasserstein", "distillation", "attacked", "val_loss", "val_refinement", "val_auc"} == set(row)
     assert json.loads((second.folder / "history.json").read_text()) == second.history
-    assert second.best_loss == min(row["val_loss"] for row in second.history) and not model.training
+    assert second.best_loss == min(row["val_refinement"] for row in second.history) and not model.training
 
 
 def gradients(micro, model, **changed):
@@ -248,12 +249,42 @@ def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best(
     wrong.rows["label"] = ["real" if label == "fake" else "fake" for label in wrong.rows["label"]]  # the better it learns, the worse this looks
     report = fit(model, train, wrong, PHASE2.model_copy(update={"steps": 60, "validate_every": 3, "patience": 2, "adversarial_steps": 0}), 0, tmp_path)
     assert report.steps < 60 and report.best_step == report.steps - 6
-    assert report.best_loss == min(row["val_loss"] for row in report.history)
+    assert report.best_loss == min(row["val_refinement"] for row in report.history)
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path):
     report = fit(small_model(1), toy_clips(8), toy_clips(0 + 1, seed=5), PHASE2, 0, tmp_path)  # one real clip: no two classes
     assert report.best_loss is None and report.best_step == 8 and "val_loss" not in report.history[-1]
+
+
+@pytest.mark.parametrize(("surer", "moved"), [(12.0, 0.0), (12.0, 30.0), (0.2, -2.0)])
+def test_what_is_kept_is_judged_as_it_is_once_calibrated(surer, moved):
+    """By the plain loss a network was stopped where it began to be too sure: one that ranked clips ever better kept the weights of a fifth of its steps."""
+    clips = toy_clips(200)
+    scores = torch.randn(200, generator=torch.Generator().manual_seed(1)) + torch.from_numpy(labels_of(clips.rows)).float()
+
+    def figures(logits):
+        left = iter(logits)
+        return _validate(small_model(1), clips, lambda shown: torch.stack([next(left) for _ in shown]), 8)
+
+    right, other, better = figures(scores - 0.5), figures(surer * (scores - 0.5) + moved), figures(surer * (scores + 0.5 * labels_of(clips.rows)) + moved)
+    assert right["val_loss"] < other["val_loss"] and right["val_auc"] == other["val_auc"] < better["val_auc"]
+    assert other["val_refinement"] == pytest.approx(right["val_refinement"], abs=0.01) and right["val_refinement"] == pytest.approx(right["val_loss"], abs=0.01)
+    assert better["val_refinement"] < right["val_refinement"] - 0.05
+
+
+def test_training_goes_on_and_keeps_its_last_weights_while_they_are_better_once_calibrated(tmp_path):
+    """Patience counts by the same figure."""
+    model = small_model(1)
+    looks = iter([{"val_loss": 0.5 + 0.1 * look, "val_refinement": 0.5 - 0.1 * look} for look in range(4)])
+
+    def work(step):
+        model.frame_logits(torch.rand(1, 3, model.size_px, model.size_px)).sum().backward()
+        return {}
+
+    settings = PHASE1.model_copy(update={"steps": 4, "validate_every": 1, "patience": 1})
+    report = loop_module.Loop(model, settings, ema=0.5, clip_norm=1.0, folder=tmp_path).run(work, lambda: next(looks))
+    assert (report.best_step, report.steps, report.best_loss) == (4, 4, pytest.approx(0.2))
 
 
 def test_one_class_and_a_diverging_run_are_one_clear_error(tmp_path):

@@ -29,7 +29,7 @@ def test_a_long_name_leaves_room_for_the_others(tmp_path: Path) -> None:
     assert (drawn(tmp_path, "x" * 200 + "-version-1") != drawn(tmp_path, "x" * 200 + "-version-2")).any(), "the end tells them apart"
 
 
-def test_a_learning_curve_says_that_its_two_lines_are_not_of_one_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learning_curve_says_that_its_lines_are_not_of_one_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both were a `loss`: the same clips in training and in validation lay 0.34 apart, which looks like learning by heart."""
     told, savefig = [], Figure.savefig
 
@@ -38,5 +38,5 @@ def test_a_learning_curve_says_that_its_two_lines_are_not_of_one_loss(tmp_path: 
         savefig(figure, *given, **wanted)
 
     monkeypatch.setattr(Figure, "savefig", watched)
-    name = learning_curves(tmp_path, "train", [{"step": 1, "loss": 0.5, "val_loss": 0.84}, {"step": 2, "loss": 0.5, "val_loss": 0.84}])
-    assert (tmp_path / name).is_file() and told == ["training (what is minimised)", "validation (cross-entropy)"]
+    name = learning_curves(tmp_path, "train", [{"step": step, "loss": 0.5, "val_loss": 0.84, "val_refinement": 0.6} for step in (1, 2)])
+    assert (tmp_path / name).is_file() and told == ["training (what is minimised)", "validation (cross-entropy)", "the same, calibrated"]

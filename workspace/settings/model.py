@@ -64,7 +64,7 @@ class PhaseSettings(Block):
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     warmup: Fraction = Field(0.05, description="Part of the steps over which the rate rises.")
     validate_every: Positive = Field(200, description="Steps between two looks at validation, and between two checkpoints.")
-    patience: Positive = Field(5, description="Looks without a better validation loss before training stops.")
+    patience: Positive = Field(5, description="Looks without a better validation loss, as it is once temperature and offset are fitted, before training stops.")
     pairs: bool = Field(
         False, description="A fake and the real clip that it was made from share frame, augmentation and degradation, so that only the forgery differs."
     )
