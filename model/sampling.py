@@ -235,7 +235,10 @@ class _Batches:
         return self._from_pool(is_new, True) if child is None or not self._pools.favour[True].may_all(child) else child
 
     def _child(self, chosen: Sequence[int]) -> int | None:
-        """The fake that came least often of those made from a real of the batch, where a pair is due."""
+        """One of the fakes that came least often of those made from a real of the batch, where a pair is due.
+
+        Which one is left to chance: all reals' in one order, all of a batch would be one forger's.
+        """
         table, there = self._table, set(chosen)
         reals = [position for position in chosen if table.clip_ids[position] in table.made_from]
         alone = [real for real in reals if there.isdisjoint(table.made_from[table.clip_ids[real]])]
@@ -244,7 +247,8 @@ class _Batches:
             return None
         real = found[self._chance.integers(len(found))]
         children = [one for one in table.made_from[table.clip_ids[real]] if one not in there]
-        return min(children, key=self._came.__getitem__, default=None)
+        least = [one for one in children if self._came[one] == min(map(self._came.__getitem__, children))]
+        return least[self._chance.integers(len(least))] if least else None
 
     def _from_pool(self, is_new: bool, is_fake: bool) -> int:
         pool = self._pools.plain[is_new, is_fake]

@@ -369,6 +369,22 @@ def test_a_real_without_a_fake_of_its_own_does_not_tip_the_kinds(childless):
     assert abs(shares["real", "image"] - 0.5) < 0.03 and abs(shares["fake", "image"] - 0.5) < 0.06
 
 
+@pytest.mark.parametrize("weeks", [1, 2])
+def test_the_forgers_meet_in_a_batch(weeks):
+    """Each real's fakes came in one order, so that all of a batch were one forger's, for a whole pass over the reals, and then all the next one's."""
+    makers = ("blend", "mouth", "repair")
+    reals = [table((90, "real", "new" if week == weeks - 1 else "replay", week == weeks - 1, "")).assign(week=week) for week in range(weeks)]
+    rows = []
+    for week, clips in enumerate(reals):
+        clips["clip_id"] = [f"{week}-{n:03d}" for n in range(len(clips))]
+        rows.append(clips)
+        rows += [clips.assign(clip_id=clips["clip_id"] + maker, label="fake", role="forged", forger=maker, source_clip=clips["clip_id"]) for maker in makers]
+    rows = with_columns(pd.concat(rows, ignore_index=True))
+    shares = [rows.iloc[chosen].query("label == 'fake'")["forger"].value_counts(normalize=True) for chosen in take(rows, 32, 90)]
+    assert max(share.max() for share in shares) < 0.95
+    assert sum(share.max() for share in shares) / len(shares) < 0.6  # 0.46 where each of sixteen is drawn by itself
+
+
 @pytest.mark.parametrize("forgers", [2, 3, 4, 6])
 def test_pictures_and_videos_meet_every_forger_equally_often(forgers):
     """Kinds alternate, and so did the fakes of a real: with an even number of them videos met one half of the forgers and pictures the other."""
