@@ -9,9 +9,10 @@ that the run depends on.
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,9 @@ class Loop:
             if isinstance(problem.__cause__, OSError) and not isinstance(problem.__cause__, FileNotFoundError):  # it may be whole
                 next_step = "Run it again once the file can be read: the phase goes on from it. To begin the phase anew, delete it."
                 raise ModelFileError("The checkpoint of this phase cannot be read. It was left as it is.", why=problem.why, next_step=next_step) from problem
-            path.unlink(missing_ok=True)  # a damaged checkpoint costs time, not the run; another process may have met it first
+            with suppress(FileNotFoundError):  # another process met it first
+                path.unlink()  # a damaged checkpoint costs time, not the run
+                print(f"The checkpoint of this phase was damaged and is deleted: the phase begins anew. Why: {problem.why}.", file=sys.stderr, flush=True)
             return 0
         with torch.no_grad():
             for kind, target in (("model", self.model.state_dict()), ("averaged", self.averaged)):

@@ -106,11 +106,12 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert steps == [] and report.resumed_from == 8 and same(first, again)
 
 
-def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path):
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path, capfd):
     first, report = run(fit, tmp_path)
     (report.folder / "state.safetensors").write_bytes(b"half a file")
     again, second = run(fit, tmp_path)
     assert second.resumed_from == 0 and same(first, again)
+    assert "was damaged and is deleted: the phase begins anew" in capfd.readouterr().err
 
 
 def test_a_checkpoint_that_cannot_be_opened_for_a_moment_is_kept(tmp_path, monkeypatch):
