@@ -90,7 +90,8 @@ def make_plan(
     released = [name for name in accepted if name not in settled]
     asked = sorted(accepted_since(events) & {*released})
     fingerprint = settings_fingerprint(settings)
-    trained = [cycle for cycle in cycles(events) if cycle.closed and cycle.model_sha256]
+    closed = [cycle for cycle in cycles(events) if cycle.closed]
+    trained = [cycle for cycle in closed if cycle.model_sha256]
     leading = champion(events)
     running = open_cycle(events)
 
@@ -106,7 +107,9 @@ def make_plan(
         reasons.append(f"{len(new)} new {'batch' if len(new) == 1 else 'batches'}: {', '.join(new)}")
     if asked:
         reasons.append(f"accepted by a person since: {', '.join(asked)}")
-    changed = bool(trained and accepted and trained[-1].fingerprint != fingerprint)  # where all that came in was refused, it has not been tried
+    # where all that came in was refused, it has not been tried; what is deferred may be decided by the very setting, which is asked once
+    last = trained if accepted else closed if deferred else []
+    changed = bool(last and last[-1].fingerprint != fingerprint)
     if changed:
         reasons.append("a setting or a stage version changed")
     allowed = overridden_since(events, now or datetime.now(UTC)) if deferred or released else []

@@ -106,7 +106,7 @@ def fetched(root: Path, source: SourceSettings, settings: IngestSettings, seen: 
     for name, item in fresh.items():
         taken = seen.get(known_as, name)
         seen.put(known_as, name, Entry(Stamp(item.size, item.etag), taken.sample_id if taken else "", taken.problem if taken else ""))
-    seen.save()
+    seen.save(at_once=False)
     shutil.rmtree(incoming, ignore_errors=True)
 
 

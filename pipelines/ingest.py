@@ -81,6 +81,7 @@ def ingest(root: Path, settings: Settings, sources: Sequence[SourceSettings], ba
             report.refused[source.name] = NotNow(f"{source.path} cannot be read.", why=problem.strerror or str(problem), next_step=there)
         except DataError as problem:
             report.refused[source.name] = problem
+    seen.save()
     return report
 
 
@@ -216,7 +217,7 @@ def _ingest_source(
     for item in taken:
         seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
     seen.put_unlabelled(place.source, (found.name for found in listing.files if not found.label))
-    seen.save()
+    seen.save(at_once=False)
     report.sources[source.name] = counts
 
 

@@ -108,8 +108,11 @@ class Known:
     erased: set[str] = field(default_factory=set)  # on request
     contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
     looks: list[Look] = field(default_factory=list)
+    looked_at: set[str] = field(default_factory=set)  # whose looks these are
     people: dict[str, str] = field(default_factory=dict)  # by name: the first batch with somebody called so
+    spelled: dict[str, str] = field(default_factory=dict)  # of each spelling the first name
     kept: set[str] = field(default_factory=set)  # people of whom something is kept for evaluation
+    _neighbours: Neighbours = field(default_factory=Neighbours)  # of the looks, as far as somebody asked
 
     def add(self, folder: Path, rows: Sequence[Mapping[str, Any]], dropped: bool = False, again: bool = False) -> None:
         """Make the rows of a batch known. Of a dropped one the looks count, since it may come back, and what may never be used.
@@ -125,7 +128,7 @@ class Known:
                 self.labels[sample_id] = (row["batch"], row["label"], row["use"])
                 self.said[sample_id] = _said(row)
                 for name in people_in(row):
-                    self.people.setdefault(name, row["batch"])
+                    self.name(name, row["batch"])
                 if row["use"] == "evaluate" and not row["quarantine"]:
                     self.kept |= {composed(row["identity"]), composed(row["donor"])} - {""}
                 for group, belongs in (
@@ -135,6 +138,13 @@ class Known:
                     (group.add if belongs else group.discard)(sample_id)
             if row["phash"] and not row["quarantine"]:
                 self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"]))))
+                self.looked_at.add(row["sample_id"])
+
+    def name(self, person: str, batch: str) -> None:
+        """Make somebody's name known, unless it is."""
+        if person not in self.people:
+            self.people[person] = batch
+            self.spelled.setdefault(spelling(person), person)
 
     def videos(self) -> set[str]:
         """What a source video may be called: the paths of all known files, and what these say that they are of."""
@@ -214,14 +224,11 @@ class Known:
         """A conflict for each new name of a person in these rows of `batch` that may be another spelling of a known one, or of an earlier new one."""
         files = Counter(name for row in rows for name in dict.fromkeys(people_in(row)))
         new = [name for name in files if name not in self.people]
-        if not new:
-            return []
         first: dict[str, str] = {}
-        for name in (*self.people, *new):
-            first.setdefault(spelling(name), name)
         told = []
         for name in new:
-            if (other := first[spelling(name)]) != name:
+            alike = spelling(name)
+            if (other := self.spelled.get(alike) or first.setdefault(alike, name)) != name:
                 whose = f"{other!r} of batch {self.people[other]}" if other in self.people else repr(other)
                 mend = f"If they are one, mend the source, then vigil batches drop {batch} --again and ingest again"
                 told.append(f"{name!r} ({files[name]} files) may be {whose}: two spellings are two people, on two sides perhaps. {mend}")
@@ -236,35 +243,37 @@ class Known:
         What was compared stays in `begun`, and what an ingest that was stopped had compared is there.
         """
         rows = [(row, path) for row, path in rows if row["phash"]]
-        looks = [*self.looks, *(_look(row, path) for row, path in rows)]
         if not rows:
             return
-        neighbours, opened, before = Neighbours([look.words for look in looks]), Opened(), {look.sample_id for look in self.looks}
+        before, new, opened = len(self.looks), [_look(row, path) for row, path in rows], Opened()
+        self._neighbours = self._neighbours.plus([look.words for look in self.looks[self._neighbours.files :]])
+        neighbours = self._neighbours.plus([look.words for look in new])
 
         def candidates(number: int) -> list[Look]:
-            return [looks[near] for near in neighbours.of(looks[number].words, number, bits)]
+            near = neighbours.of(new[number].words, before + number, bits)
+            return [self.looks[place] if place < before else new[place - before] for place in near]
 
         def kept(row: Mapping[str, Any]) -> dict[str, bool]:
             return (begun and begun.get("same", row["sample_id"], bits)) or {}
 
-        ahead = [_compared_ahead(looks[number], candidates(number), bits, before) for number in range(len(self.looks), len(looks))]
+        ahead = [_compared_ahead(look, candidates(number), bits, self.looked_at) for number, look in enumerate(new)]
         jobs = [job if job and job.leaves_open(kept(row)) else None for (row, _), job in zip(rows, ahead, strict=True)]
         todo = [job for job in jobs if job]
         parallel = len(todo) >= FEWEST_FOR_PROCESSES
         told = iter(ordered_map(_compare, todo, workers, _unlike) if parallel else map(partial(_compare, opened=opened), todo))
-        for number, ((row, path), compared, job) in enumerate(zip(rows, ahead, jobs, strict=True), start=len(self.looks)):
+        for number, ((row, path), compared, job) in enumerate(zip(rows, ahead, jobs, strict=True)):
             known = kept(row)
             found = Compared({**known}, {*known})
             if job:
                 found.add(next(told))
             row["duplicate_of"], row["looks"] = "", ""
             if compared is None or any(found.same.values()):
-                row["duplicate_of"], row["looks"] = _resembled(looks[number], candidates(number), bits, opened, found)
+                row["duplicate_of"], row["looks"] = _resembled(new[number], candidates(number), bits, opened, found)
             if begun and found.by_frames != known.keys():
                 begun.put({name: same for name, same in found.same.items() if name in found.by_frames}, "same", row["sample_id"], bits)
-            looks[number] = _look(row, path)
+            new[number] = _look(row, path)
             if progress and todo:
-                progress(number + 1 - len(self.looks), len(rows), "looking for copies")
+                progress(number + 1, len(rows), "looking for copies")
 
 
 def read_known(root: Path) -> Known:

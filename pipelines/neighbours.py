@@ -12,23 +12,48 @@ ENOUGH_RARITY = 0.1  # fewer, but words that hardly anybody has: the sum of one 
 
 
 class Neighbours:
-    """The words of files [W] uint64 each, to be asked for by words. A file's number is its place in the list."""
+    """The words of files [W] uint64 each, to be asked for by words. A file's number is its place in the list.
 
-    def __init__(self, signatures: Sequence[np.ndarray]) -> None:
-        self.files = len(signatures)
-        self._owners = np.repeat(np.arange(self.files, dtype=np.int32), [len(words) for words in signatures])
-        self._index = HashIndex(np.concatenate([np.empty(0, np.uint64), *signatures]))
+    It grows by pieces, so that a few new files beside a million cost little: a piece takes in those before it that are no larger, and so a word is
+    sorted some twenty times at the most, and a search looks into as few pieces (the logarithmic method of Bentley and Saxe 1980).
+    """
+
+    def __init__(self, signatures: Sequence[np.ndarray] = ()) -> None:
+        self.files = 0
+        self._pieces: tuple[tuple[np.ndarray, HashIndex], ...] = ()  # owners and words
+        if signatures:
+            self.files, self._pieces = len(signatures), (_piece(signatures, 0),)
+
+    def plus(self, signatures: Sequence[np.ndarray]) -> "Neighbours":
+        """These files and more, numbered on. This one stays as it is."""
+        if not signatures:
+            return self
+        more = Neighbours()
+        owners, index = _piece(signatures, self.files)
+        pieces = list(self._pieces)
+        while pieces and len(pieces[-1][0]) <= len(owners):
+            before, last = pieces.pop()
+            owners, index = np.concatenate([before, owners]), HashIndex(np.concatenate([last.words, index.words]))
+        more.files, more._pieces = self.files + len(signatures), (*pieces, (owners, index))
+        return more
 
     def of(self, words: np.ndarray, before: int, bits: int) -> list[int]:
         """Files with a number below `before` that share enough words with these, or with their mirror images, within `bits`; the likeliest first."""
-        asking, found = self._index.near(np.concatenate([words, mirrored(words)]), bits)
-        owners = self._owners[found]
+        both = np.concatenate([words, mirrored(words)])
+        near = [(asking, owners[found]) for owners, index in self._pieces for asking, found in (index.near(both, bits),)]
+        asking, owners = (np.concatenate([np.empty(0, np.int64), *part]) for part in (zip(*near, strict=True) if near else ((), ())))
         known = owners < before
         shared = np.unique(asking[known] % max(1, len(words)) * self.files + owners[known])  # asking is int64, and so is this
         word, owner = np.divmod(shared, max(1, self.files))
         rarity = np.bincount(owner, weights=1 / np.bincount(word)[word] if len(word) else None)
         enough = np.nonzero((np.bincount(owner) >= ENOUGH_WORDS) | (rarity >= ENOUGH_RARITY))[0]
         return [int(number) for number in enough[np.argsort(-rarity[enough], kind="stable")]]
+
+
+def _piece(signatures: Sequence[np.ndarray], first: int) -> tuple[np.ndarray, HashIndex]:
+    """The words of files that are numbered from `first`: whose each is, and the words."""
+    owners = np.repeat(np.arange(first, first + len(signatures), dtype=np.int32), [len(words) for words in signatures])
+    return owners, HashIndex(np.concatenate([np.empty(0, np.uint64), *signatures]))
 
 
 def shared_words(ours: np.ndarray, theirs: np.ndarray, bits: int) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 A scan of a million known files then costs a million stats and no reads. It is only a cache: deleting it costs time, nothing else.
 """
 
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from workspace.settings import SourceSettings
 
 VERSION = 2  # of the file; another is not read
 ROW = [int, str, str, str]  # size in bytes, stamp, sample id, problem
+SHARE = 0.05  # of the time of an ingest that may go into writing the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Seen:
         self.max_file_bytes = max_file_bytes
         self._sources: dict[str, dict[str, list[Any]]] = {}
         self._unlabelled: dict[str, list[str]] = {}
+        self._changed, self._saved_at, self._took = False, -math.inf, 0.0
         try:
             stored = read_json(self.path)
             rows = (row for named in stored["sources"].values() for row in named.values())
@@ -88,7 +92,9 @@ class Seen:
 
     def put(self, source: str, name: str, entry: Entry) -> None:
         """Remember a file until `save`."""
-        self._sources.setdefault(source, {})[name] = [entry.stamp.bytes, entry.stamp.stamp, entry.sample_id, entry.problem]
+        named, row = self._sources.setdefault(source, {}), [entry.stamp.bytes, entry.stamp.stamp, entry.sample_id, entry.problem]
+        self._changed |= named.get(name) != row
+        named[name] = row
 
     def unlabelled(self, source: str) -> frozenset[str]:
         """The files that had no label when the source was last taken in: a label that a table has been given since changes no file."""
@@ -96,8 +102,18 @@ class Seen:
 
     def put_unlabelled(self, source: str, names: Iterable[str]) -> None:
         """Remember them until `save`, in place of those of before."""
-        self._unlabelled[source] = sorted(names)
+        bare = sorted(names)
+        self._changed |= self._unlabelled.get(source) != bare
+        self._unlabelled[source] = bare
 
-    def save(self) -> None:
-        """Write the cache."""
+    def save(self, at_once: bool = True) -> None:
+        """Write the cache, if anything in it changed; unless `at_once`, where the last time is long enough ago for what writing took.
+
+        It holds all sources: written after each of ten thousand small ones, it would take longer than they do.
+        """
+        began = time.monotonic()
+        if not self._changed or not (at_once or self._took < SHARE * (began - self._saved_at)):
+            return
         write_json(self.path, {"version": VERSION, "sources": self._sources, "unlabelled": self._unlabelled})
+        self._saved_at = time.monotonic()
+        self._changed, self._took = False, self._saved_at - began

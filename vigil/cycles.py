@@ -15,7 +15,7 @@ from workspace.cycle import due_week, iso_week, told_cycle
 from workspace.errors import LeaseHeldError
 from workspace.journal import Event, Journal
 from workspace.settings import Settings
-from workspace.state import batch_states, held_batches, promoted
+from workspace.state import batch_states, cycles, held_batches, promoted
 from workspace.unsent import unsent
 
 
@@ -80,7 +80,10 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         _send_again(root, settings)
         if plan.unread:
             raise unread_sources(plan.unread)
-        return {"outcome": "nothing new", "reason": f"no new file, batch, setting or stage version; {_what_else(events)}", "cycle": ""}
+        trained = [cycle.fingerprint for cycle in cycles(events) if cycle.closed and cycle.model_sha256]
+        untried = trained and trained[-1] != plan.fingerprint
+        nothing = "no new file or batch that the changed settings could judge" if untried else "no new file, batch, setting or stage version"
+        return {"outcome": "nothing new", "reason": f"{nothing}; {_what_else(events)}", "cycle": ""}
     from pipelines.names import refuse_unknown_names
 
     refuse_unknown_names(root, settings)  # before anything is taken in

@@ -60,7 +60,8 @@ def set_batch_state(root: Path, batch: str, state: str, who: str, why: str, agai
             Journal(root).append("cycle_held", cycle=learning.cycle, reason=f"{who} took {batch} out of what it learns from: {why}.", defer=True, put_off=True)
         commit_journal(root, f"{batch} {state} ({who}: {why})")
         if learning:
-            return f"{told} {learning.cycle} learned from it and is held; `vigil retrain` ends it. {_judged_again('what came in')}"
+            told += f" {learning.cycle} learned from it and is held; `vigil retrain` ends it."
+            return told + (f" {_judged_again('what came in')}" if learning.judged else "")
         if not judging:
             return told
         others = [name for name in judging.judged if name != batch]

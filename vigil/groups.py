@@ -261,7 +261,7 @@ def keys_add(
 
 
 @keys_app.command("revoke")
-def keys_revoke(key: Annotated[str, typer.Argument(help="Its id, or how it begins.")], workspace: WorkspaceOption = None) -> None:
+def keys_revoke(key: Annotated[str, typer.Argument(help="Its id, how it begins, or what it is called.")], workspace: WorkspaceOption = None) -> None:
     """End a key."""
     from vigil.people import revoke_key
 

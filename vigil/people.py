@@ -109,11 +109,11 @@ def add_key(root: Path, settings: Settings, user_name: str, name: str) -> dict[s
 
 
 def revoke_key(root: Path, settings: Settings, key_id: str) -> None:
-    """End a key, named by its id or by how it begins. Raises WorkspaceError where none, or more than one, is meant."""
+    """End a key, named by its id, how it begins or what it is called. Raises WorkspaceError where none, or more than one, is meant."""
     with _accounts(root, settings) as accounts:
-        meant = [row for row in accounts.list_keys() if not row["revoked_at"] and key_id and (row["id"] == key_id or row["prefix"] == key_id)]
+        meant = [row for row in accounts.list_keys() if not row["revoked_at"] and key_id and key_id in (row["id"], row["prefix"], row["name"])]
         if len(meant) != 1 or not accounts.revoke_key(meant[0]["id"], WHO):
-            why = f"{len(meant)} keys that work are called {key_id!r}"
+            why = f"{len(meant) or 'no'} keys that work are called {key_id!r}, have that id or begin so"
             raise WorkspaceError("No key was revoked.", why=why, next_step="Name the id that `vigil keys` shows.")
 
 

@@ -391,6 +391,13 @@ def test_the_first_admin_is_made_at_the_command_line_with_a_password_from_stdin(
     people.revoke_key(tmp_path, settings, key["begins"])
     with pytest.raises(WorkspaceError, match="No key"):
         people.revoke_key(tmp_path, settings, made["id"])
+    for _ in range(2):
+        people.add_key(tmp_path, settings, "root", "leaked")
+    with pytest.raises(WorkspaceError, match="2 keys that work are called 'leaked'"):
+        people.revoke_key(tmp_path, settings, "leaked")
+    people.revoke_key(tmp_path, settings, next(key["id"] for key in people.key_rows(tmp_path, settings) if not key["revoked"]))
+    people.revoke_key(tmp_path, settings, "leaked")  # the one that is left
+    assert all(key["revoked"] for key in people.key_rows(tmp_path, settings))
     found = proving.verify_trail(tmp_path, settings)
-    assert found["whole"] and found["entries"] == 3 and found["last_hash"] in proving.render_trail(found)
+    assert found["whole"] and found["entries"] == 7 and found["last_hash"] in proving.render_trail(found)
     assert "BROKEN" in proving.render_trail(proving.verify_trail(tmp_path, settings, "f" * 64))

@@ -1,5 +1,6 @@
 """What starts a cycle and how much it does: rules by property over made-up journals, and stories through the front door."""
 
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -278,6 +279,28 @@ def test_a_dry_run_and_the_status_say_how_much_would_run_and_why(tmp_path: Path)
     assert "a timer would run it: what came in with 2026-W01.2 had drifted" in vigil("retrain", "--dry-run", "-w", root).stdout
     assert "vigil retrain (fine-tune): 1 new batch" in vigil("status", "-w", root).stdout
     assert not make_plan(log.events(), settings).work, "how much is known only when it would run"
+
+
+def test_a_changed_gate_judges_again_what_was_deferred(tmp_path: Path) -> None:
+    """Whoever changed the gates because their first cycle decided nothing was told that no setting is new; of what was refused that stays so."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    log, params = Journal(root), root / "params.yaml"
+    log.append("batch_added", batch="b1", source="s", samples=3, quarantined=0)
+    fingerprint = settings_fingerprint(load_settings(params))
+    log.append("cycle_opened", cycle="2026-W01.1", judged=["b1"], base_model="", fingerprint=fingerprint, scheduled=False, week="")
+    log.append("candidate", cycle="2026-W01.1", model_sha256="1" * 64, path="models/2026-W01.1", fingerprint=fingerprint)
+    log.append("batch_state", batch="b1", state="deferred", who="vigil", why="nothing could be decided")
+    log.append("cycle_closed", cycle="2026-W01.1", outcome="held", reason="nothing could be decided", verdict_sha256="", drifted=False)
+    subprocess.run(["git", "tag", "vigil/2026-W01.1"], cwd=root, check=True)  # all of it is written
+    assert vigil("retrain", "-w", root).stdout.startswith("Nothing new: no new file, batch, setting or stage version; --force")
+    change_settings(root, {"gates": {"min_people": 4}})
+    plan = would_run(root, load_settings(params))
+    assert plan.reasons == ("a setting or a stage version changed", "judged again beside it: b1") and plan.judged == ("b1",)
+    log.append("batch_state", batch="b1", state="held", who="ada", why="not ours")
+    assert not would_run(root, load_settings(params)).needed
+    told = vigil("retrain", "-w", root).stdout
+    assert told.startswith("Nothing new: no new file or batch that the changed settings could judge; held, and in no cycle until a person says so")
 
 
 def test_another_precision_is_a_change_and_another_address_is_none(tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def test_only_earlier_files_are_candidates_and_a_mirrored_one_is_found(files: li
     assert Neighbours([]).of(signatures[0], 0, 5) == [] and neighbours.of(np.empty(0, np.uint64), 6, 5) == []
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.lists(st.integers(0, 3), max_size=3), max_size=4), max_size=9), st.lists(st.integers(0, 3), max_size=6), st.integers(0, 40))
+def test_files_that_came_in_pieces_are_found_as_if_they_had_come_at_once(pieces: list[list[list[int]]], asked: list[int], before: int) -> None:
+    signatures = [[np.array(words, np.uint64) for words in piece] for piece in pieces]
+    grown, earlier = Neighbours(), []
+    for piece in signatures:
+        earlier.append((grown, grown.of(np.array(asked, np.uint64), before, 1)))
+        grown = grown.plus(piece)
+    whole = Neighbours([words for piece in signatures for words in piece])
+    assert grown.files == whole.files and grown.of(np.array(asked, np.uint64), before, 1) == whole.of(np.array(asked, np.uint64), before, 1)
+    for one, found in earlier:  # stays as it was when another grew out of it
+        assert one.of(np.array(asked, np.uint64), before, 1) == found
+
+
 def test_the_words_of_a_mirrored_picture_are_the_mirrored_words(takes: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     picture = clip_of(_clips(takes)[0])[0][5]

@@ -22,6 +22,8 @@ import pytest
 import pipelines.fingerprint as fingerprint
 import pipelines.ingest
 import pipelines.known
+import pipelines.neighbours
+import pipelines.seen
 import workspace.manifest
 from media.photos import NO_MEMORY
 from pipelines.fingerprint import TOO_BIG
@@ -103,6 +105,22 @@ def test_a_table_of_videos_becomes_a_batch_with_its_bytes(root: Path, settings: 
     assert set(table["duplicate_of"]) == {""}, "two takes of one person are not duplicates"
     state = batch_states(Journal(root).events())[batch]
     assert (state.state, state.rows, state.quarantined) == ("new", 18, 0)
+
+
+def test_sources_are_ingested_at_a_cost_that_does_not_grow_with_the_others(root: Path, settings: Settings, tmp_path: Path, monkeypatch: Any) -> None:
+    """The cache of all sources was written after each, changed or not, and the index of all known words built anew for each: sources times history."""
+    sources = [source(photo(tmp_path / f"s{number}" / "real" / "r.jpg", number).parents[1], f"s{number}") for number in range(40)]
+    ingest(root, settings, sources[:20])
+    written, indexed = [], []
+    save, index = pipelines.seen.write_json, pipelines.neighbours.HashIndex
+    monkeypatch.setattr(pipelines.seen, "write_json", lambda path, content: (written.append(path), save(path, content)))
+    monkeypatch.setattr(pipelines.neighbours, "HashIndex", lambda words: (indexed.append(len(words)), index(words))[1])
+    ingest(root, settings, sources[:20])
+    assert written == [], "nothing has changed"
+    known = sum(len(words.split()) for path in manifests(root) for words in read_manifest(path.parent)["phash"])
+    ingest(root, settings, sources)
+    assert len(written) >= 1 and pending(root, settings, sources) == 0
+    assert known > 100 and max(indexed) >= known and sum(indexed) < 12 * known, "twenty new files beside twenty known ones: each sorted a few times"
 
 
 def test_a_second_ingest_adds_nothing_and_reads_no_file_again(root: Path, settings: Settings, media: Path) -> None:
@@ -385,7 +403,9 @@ def test_a_name_that_may_be_another_spelling_of_a_person_is_told_once(root: Path
 
 
 def test_the_names_of_many_people_are_not_compared_each_with_each() -> None:
-    known = Known(people={f"Person {number}": "w1" for number in range(200_000)})
+    known = Known()
+    for number in range(200_000):
+        known.name(f"Person {number}", "w1")
     told = known.spelled_alike(({"identity": f"person {number}", "donor": ""} for number in range(100_000, 300_000)), "w2")
     assert len(told) == 100_000  # each with each would take hours
 
