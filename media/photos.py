@@ -1,20 +1,23 @@
-"""Photos as pictures: upright, 8-bit RGB, whatever the file holds; and the reasons why a media file cannot be read.
+"""Photos as pictures: upright, 8-bit sRGB, whatever the file holds; and the reasons why a media file cannot be read.
 
 The kind of a file is told by its first bytes, never by its name. Shared by everything that opens media.
 """
 
+import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from media.avif import as_shown, depth_of
+from media.colours import LARGEST, in_srgb, inks_in_srgb, space_of
 from media.limits import MAX_PIXELS
 from media.names import AVIF_BRANDS, HEIF_BRANDS, TIFF_MARKS, begins_as_photo
+from media.parts import EXIF_NAME, exif_of_jpeg, png_parts, profile_of, size_of_jpeg, tiff_value
 from workspace.errors import MediaError
 
 Source = Path | bytes
@@ -33,11 +36,10 @@ TIFF_PACKING, UNREAD_PACKINGS = 0x0103, (34925, 50000, 50001)  # LZMA, Zstandard
 EXIF_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}  # as `turned` takes them
 BRANDS_BYTES = 256  # the brands of a file are looked for in so many; phones write six or so, of 4 bytes
 GREY = 127  # under transparent parts
-JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
 
 
 def read_image(source: Source) -> np.ndarray:
-    """A photo as RGB uint8 [H, W, 3], upright as its EXIF entry or its AVIF boxes say; 16-bit is scaled, transparency laid over grey. Raises MediaError."""
+    """A photo as sRGB uint8 [H, W, 3], upright as its EXIF entry or its AVIF boxes say; 16-bit is scaled, transparency laid over grey. Raises MediaError."""
     content = source if isinstance(source, bytes) else content_of(source)
     if not content:
         raise media_error(source, "empty file")
@@ -52,10 +54,14 @@ def read_image(source: Source) -> np.ndarray:
     by_library = content[:2] in OPAQUE
     try:
         picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | (0 if by_library else cv2.IMREAD_IGNORE_ORIENTATION))
-        if picture is not None and not by_library:
-            picture, exif = _over_grey(encoded, picture, depth_of(content) if boxed else None)
+        profile = profile_of(content, LARGEST)
+        if picture is not None and by_library:
+            inks = _inks_of_jpeg(content, profile)
+            picture = in_srgb(picture, profile) if inks is None else inks
+        elif picture is not None:
+            picture, exif = _over_grey(encoded, picture, depth_of(content) if boxed else None, profile)
             if not boxed:
-                picture = turned(picture, *EXIF_TURNS.get(_tiff_value((exif or _exif_of_png(content)).removeprefix(b"Exif\0\0"), EXIF_ORIENTATION), (False, 0)))
+                picture = _upright(picture, exif or _exif_of_png(content))
     except MemoryError as problem:
         raise media_error(source, NO_MEMORY) from problem
     except cv2.error as problem:
@@ -75,6 +81,10 @@ def turned(picture: np.ndarray, mirrored: bool, turns: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
 
 
+def _upright(picture: np.ndarray, exif: bytes) -> np.ndarray:
+    return turned(picture, *EXIF_TURNS.get(tiff_value(exif.removeprefix(EXIF_NAME), EXIF_ORIENTATION), (False, 0)))
+
+
 def is_photo(source: Source) -> bool:
     """Whether the first bytes are those of a photo; anything else is tried as a video. Raises MediaError for an empty or missing file."""
     head = head_of(source)
@@ -89,7 +99,7 @@ def _why_unread(content: bytes) -> str:
         brands = content[16 : min(int.from_bytes(content[:4], "big"), BRANDS_BYTES)]  # an AVIF may begin as mif1, and say avif here
         return "truncated or corrupt" if any(brands[at : at + 4] in AVIF_BRANDS for at in range(0, len(brands), 4)) else HEIC
     if content[:4] in TIFF_MARKS:
-        if _tiff_value(content, TIFF_PACKING) in UNREAD_PACKINGS:
+        if tiff_value(content, TIFF_PACKING) in UNREAD_PACKINGS:
             return PACKED_TIFF
         try:
             raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -124,62 +134,50 @@ def _claimed_pixels(content: bytes) -> int:
     if content[:4] == b"\x89PNG" and len(content) >= 24:
         width, height = struct.unpack(">II", content[16:24])
         return int(width * height)
-    at = 2
-    while content[:2] == b"\xff\xd8" and at + 9 <= len(content) and content[at] == 0xFF:
-        if content[at + 1] in JPEG_SIZES:
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return int(width * height)
-        at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    if content[:2] == b"\xff\xd8":
+        height, width, _ = size_of_jpeg(content)
+        return height * width
     return 0
 
 
-def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None) -> tuple[np.ndarray, bytes]:
-    """The `picture` that was made of `encoded`, as it is stored, over grey where it has transparent parts; and its EXIF entry, which may be empty.
+def _inks_of_jpeg(content: bytes, profile: bytes) -> np.ndarray | None:
+    """A JPEG of printing inks in sRGB, upright, as its profile says, which OpenCV does not ask; None for any other photo, and without such a profile."""
+    if space_of(profile) != "CMYK" or size_of_jpeg(content)[2] != 4:
+        return None
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            shown = inks_in_srgb(np.asarray(image), profile) if image.mode == "CMYK" else None
+    except (OSError, SyntaxError, ValueError):  # so Pillow says that it does not like a file
+        return None
+    return None if shown is None else _upright(shown, exif_of_jpeg(content))
+
+
+def _over_grey(encoded: np.ndarray, picture: np.ndarray, depth: int | None, profile: bytes) -> tuple[np.ndarray, bytes]:
+    """The `picture` that was made of `encoded`, in sRGB, as it is stored, over grey where it has transparent parts; and its EXIF entry, which may be empty.
 
     `depth`: bits of a colour, where not all of those that OpenCV gives are used: of an AVIF 10 or 12 of 16.
     """
     raw, kinds, found = cv2.imdecodeWithMetadata(encoded, flags=cv2.IMREAD_UNCHANGED)
     exif = {kind: bytes(content) for kind, content in zip(kinds, found, strict=True)}.get(cv2.IMAGE_METADATA_EXIF, b"")
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
-        return picture, exif
+        return in_srgb(picture, profile), exif
     bits = depth if depth and 8 <= depth <= 8 * raw.itemsize else 8 * raw.itemsize
-    colour = (raw[:, :, 2::-1] >> (bits - 8)).astype(np.uint8)  # and not of `picture`: of an AVIF with alpha that has red for blue
+    colour = in_srgb((raw[:, :, 2::-1] >> (bits - 8)).astype(np.uint8), profile)  # and not of `picture`: of an AVIF with alpha that has red for blue
     alpha = raw[:, :, 3:].astype(np.float32) / ((1 << bits) - 1)
     if alpha.min() < 1:
         colour = np.rint(colour * alpha + GREY * (1 - alpha)).astype(np.uint8)
     return colour, exif
 
 
-def _png_parts(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of what each chunk of a PNG holds, up to its end mark; the last one may claim to go on beyond the file."""
-    at, kind = 8, b""
-    while at + 8 <= len(content) and kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", content, at)
-        yield kind, at + 8, at + 8 + length
-        at += 12 + length
-
-
 def _png_holds_its_parts(content: bytes) -> bool:
-    return all(end + 4 <= len(content) for _, _, end in _png_parts(content))  # a checksum follows each
+    return all(end + 4 <= len(content) for _, _, end in png_parts(content))  # a checksum follows each
 
 
 def _exif_of_png(content: bytes) -> bytes:
     """The EXIF entry of a PNG, which OpenCV tells of none that moves; empty where there is none, and for other kinds."""
     if content[:4] != b"\x89PNG":
         return b""
-    return next((content[begin:end] for kind, begin, end in _png_parts(content) if kind == b"eXIf"), b"")
-
-
-def _tiff_value(tiff: bytes, wanted: int) -> int:
-    """The small number that a TIFF has under this tag, or an EXIF entry, which is built like one; 0 where it has none."""
-    order = ">" if tiff[:2] == b"MM" else "<"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        rows = (struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * number) for number in range(count))
-        return next((value for tag, _, _, value in rows if tag == wanted), 0)
-    except struct.error:
-        return 0
+    return next((content[begin:end] for kind, begin, end in png_parts(content) if kind == b"eXIf"), b"")
 
 
 def photo_codec(head: bytes) -> str:
