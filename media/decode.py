@@ -283,7 +283,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             if clock:
                 clock.set(packet)
             yield packet
-    except (OSError, av.error.FFmpegError):
+    except (OSError, IndexError, av.error.FFmpegError):  # the second: after the last packet, where a stream came that the file did not begin with
         return
 
 

@@ -279,6 +279,18 @@ def test_streams_that_were_joined_byte_by_byte_are_read_to_the_end(tmp_path, suf
     assert shown == [(0.0, 1), (2.8, 1), (3.2, 3), (4.0, 3), (5.8, 3)]
 
 
+def test_a_recording_whose_sound_comes_and_goes_is_read_to_the_end(tmp_path):
+    """PyAV keeps a list of the streams that a file begins with, and stumbles at the end over one that came later, with whatever lay behind that list."""
+    noise = np.random.default_rng(1).integers(-40, 40, (75, 48, 64, 3))
+    silent = [write_video(tmp_path / f"{grey}.ts", (noise + grey).astype(np.uint8)) for grey in (60, 120)]
+    heard = with_sound(write_video(tmp_path / "180.ts", (noise + 180).astype(np.uint8)), tmp_path / "heard.ts")
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in (silent[0], heard, silent[1])))
+    for _ in range(4):  # what lies there is another thing each time
+        assert probe(source).duration_seconds == pytest.approx(9.0, abs=0.2)
+        assert [round(float(picture.mean()) / 60) for _, picture in read_frames(source, [1.0, 4.0, 8.0, 8.8])] == [1, 3, 2, 2]
+
+
 def test_a_pause_in_a_recording_is_no_new_clock(tmp_path):
     source = write_video(tmp_path / "a.ts", grey_steps(20), [40 * k + (5000 if k >= 10 else 0) for k in range(20)], preset="veryfast")
     assert numbers(source, [0.2, 3.0, 5.5]) == [(0.2, 5), (3.0, 9), (5.5, 12)] and measured_seconds(source) == pytest.approx(5.8, abs=0.1)
