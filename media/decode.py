@@ -24,7 +24,7 @@ from av.filter import Graph
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
-from media import hdr
+from media.colours import as_rgb
 from media.limits import MAX_PIXELS
 from media.photos import NO_MEMORY, REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 
@@ -360,11 +360,7 @@ def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.
     width, height = _square_size(frame, stream)
     woven = frame.interlaced_frame and stream.codec_context.name != "hevc"  # whose frames are one field each
     shown = _upper_field(frame) if woven else frame
-    as_large = (width, height) == (shown.width, shown.height)  # asked for a size, even its own, PyAV keeps twice the memory
-    is_hdr = frame.color_trc in hdr.TRANSFERS
-    kind = "rgb48le" if is_hdr else "rgb24"
-    picture = shown.to_ndarray(format=kind) if as_large else shown.to_ndarray(format=kind, width=width, height=height)
-    return turned(hdr.as_shown(picture, frame.color_trc) if is_hdr else picture, *turns[frame.rotation])
+    return turned(as_rgb(shown, width, height), *turns[frame.rotation])
 
 
 def _upper_field(frame: Any) -> Any:
