@@ -43,6 +43,7 @@ FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
 HELD = 8  # pictures that are held back until those after them have told whether their time stamps are true; as many as a browser holds, about
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
+IN_PICTURES = ("mpeg", "mpegts", "mpegvideo")  # containers that leave it to the pictures how wide a pixel is, which may change on the way
 DECODED = ("avi", "asf", "mxf")  # containers that say when a picture is decoded, not when it is shown
 THREADS = 2
 HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed, nor LOST_SECONDS more where these are STAMPED
@@ -68,6 +69,15 @@ class MediaInfo:
     begins_seconds: float = 0.0  # of the first picture, as a player counts: where sound comes first, from its beginning
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A decoded frame, and what its stream says beside it."""
+
+    frame: Any
+    codec: str
+    pixel: float  # its width over its height
+
+
 def probe(source: Source) -> MediaInfo:
     """What `source` is, without decoding all of it. Raises MediaError."""
     if is_photo(source):
@@ -75,19 +85,19 @@ def probe(source: Source) -> MediaInfo:
         return MediaInfo("image", width, height, 0.0, 0.0, 1, photo_codec(head_of(source)))
     with _opened(source) as (container, stream):
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        frames = _decoded(container, stream)
-        frame = next(frames, None)
-        if frame is None:
+        pictures = _decoded(container, stream)
+        first = next(pictures, None)
+        if first is None:
             raise media_error(source, "truncated or corrupt")
-        if container.format.name == "gif" and next(frames, None) is None:
+        if container.format.name == "gif" and next(pictures, None) is None:
             height, width = read_image(source).shape[:2]  # which is what everybody reads then, and refuses one that was cut short
             return MediaInfo("image", width, height, 0.0, 0.0, 1, "gif")
-        width, height = _square_size(frame, stream)
-        if _turns(frame)[1] % 2:
+        width, height = _square_size(first)
+        if _turns(first.frame)[1] % 2:
             width, height = height, width
         duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream) or measured_seconds(source)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
-        return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(frame, container))
+        return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(first.frame, container))
 
 
 def read_frames(source: Source, times_seconds: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
@@ -141,35 +151,35 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         nearest = bisect_left(times, start - 2 * TIME_SLACK_SECONDS)
         return nearest == len(times) or times[nearest] > end
 
-    frames = _in_order(_decoded(container, stream, far))
-    following = next(frames, None)
+    pictures = _in_order(_decoded(container, stream, far))
+    following = next(pictures, None)
     if following is None:
         raise media_error(source, "truncated or corrupt")
-    origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
-    held, picture, place = None, None, 0.0
+    origin = _seconds(following.frame, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
+    held, shown, place = None, None, 0.0
     turns: dict[int, tuple[bool, int]] = {}
     for time in times:
         limit = time + TIME_SLACK_SECONDS
         if not _may_start_anew(container) and (target := _worth_a_seek(stream, origin, place, limit)) is not None:
-            frames, held, picture = _sought(container, stream, target, far), None, None
-            following = next(frames, None)
-            if following is None or _seconds(following, origin) > limit:  # a wrong index: go through the file in order
+            pictures, held, shown = _sought(container, stream, target, far), None, None
+            following = next(pictures, None)
+            if following is None or _seconds(following.frame, origin) > limit:  # a wrong index: go through the file in order
                 container.seek(0, stream=stream)
-                frames, following = _in_order(_decoded(container, stream, far)), None
+                pictures, following = _in_order(_decoded(container, stream, far)), None
         while True:
             if following is None:
-                following = next(frames, None)
-            if following is None or (held is not None and _seconds(following, origin) > limit):
+                following = next(pictures, None)
+            if following is None or (held is not None and _seconds(following.frame, origin) > limit):
                 break
-            held, picture, following = following, None, None
-            place = _seconds(held, origin)
+            held, shown, following = following, None, None
+            place = _seconds(held.frame, origin)
         if held is None:
             break
-        if following is None and time >= place + max(_frame_seconds(held, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
+        if following is None and time >= place + max(_frame_seconds(held.frame, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
             break  # after the end, and so are all later times
-        if picture is None:
-            picture = _upright(held, stream, turns)
-        yield time, picture
+        if shown is None:
+            shown = _upright(held, turns)
+        yield time, shown
 
 
 @contextmanager
@@ -203,14 +213,15 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             raise media_error(source, "truncated or corrupt") from problem
 
 
-def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None, begins: int | None = 0) -> Iterator[Any]:
-    """Frames from where the container stands to the end, passing over what is damaged, however much it is.
+def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None, begins: int | None = 0) -> Iterator[_Picture]:
+    """Pictures from where the container stands to the end, passing over what is damaged, however much it is.
 
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
     where other frames are built on it. `begins` is the time stamp of the first frame where the end alone brings it out: None, not known, after a seek.
     """
     late, shown, lack = _Late(begins), False, None
     in_decoding_order = container.format.name in DECODED  # what is left out would shift the rest
+    codec, pixel, in_pictures = stream.codec_context.name, float(stream.sample_aspect_ratio or 1), container.format.name in IN_PICTURES
     far = None if in_decoding_order else far
     packets = _packets(container, stream)
     for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
@@ -220,9 +231,11 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
             for frame in packet.decode():
                 if in_decoding_order:
                     frame.pts = late.stamp(frame.dts)
+                if in_pictures:  # as the decoder has it by now: at a change, the two or three that it still held are given that of the next ones
+                    pixel = float(stream.codec_context.sample_aspect_ratio or 1)
                 if frame.pts is not None and frame.width * frame.height <= MAX_PIXELS:  # a stream may grow behind its header
                     shown = True
-                    yield frame
+                    yield _Picture(frame, codec, pixel)
         except LACK as problem:
             lack = problem
         except (OSError, ValueError, av.error.FFmpegError):
@@ -231,18 +244,19 @@ def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool]
         raise lack
 
 
-def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
-    """Frames by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
+def _in_order(pictures: Iterator[_Picture]) -> Iterator[_Picture]:
+    """Pictures by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
 
     What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest
     ahead. Of large pictures fewer are held, for the memory's sake. Decoders give pictures in order: of a sound file nothing changes.
     """
-    held: list[tuple[int, int, Any]] = []
+    held: list[tuple[int, int, _Picture]] = []
     shown, newest = -math.inf, -1
-    for number, frame in enumerate(frames):
+    for number, picture in enumerate(pictures):
+        frame = picture.frame
         if frame.pts < shown:
             continue
-        insort(held, (frame.pts, number, frame))
+        insort(held, (frame.pts, number, picture))
         most = max(1, min(HELD, MAX_PIXELS // (frame.width * frame.height)))
         while sum(one[1] > newest for one in held) > most:
             shown, at, first = held.pop(0)
@@ -251,7 +265,7 @@ def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
         passed = [one for one in held if one[1] < newest]
         if len(passed) > most:
             held.remove(passed[-1])
-    yield from (frame for _, _, frame in held)
+    yield from (picture for _, _, picture in held)
 
 
 class _Late:
@@ -329,7 +343,7 @@ def _with_following(packets: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
         yield first()
 
 
-def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | None], bool]) -> Iterator[Any]:
+def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | None], bool]) -> Iterator[_Picture]:
     try:
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):
@@ -353,12 +367,13 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
     return wanted
 
 
-def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.ndarray:
-    """The frame as a player shows it. `turns` keeps what was told of others with its rotation: in PyAV a frame asked for its side data stays in memory."""
+def _upright(picture: _Picture, turns: dict[int, tuple[bool, int]]) -> np.ndarray:
+    """The picture as a player shows it. `turns` keeps what was told of others with its rotation: in PyAV a frame asked for its side data stays in memory."""
+    frame = picture.frame
     if frame.rotation not in turns:
         turns[frame.rotation] = _turns(frame)
-    width, height = _square_size(frame, stream)
-    woven = frame.interlaced_frame and stream.codec_context.name != "hevc"  # whose frames are one field each
+    width, height = _square_size(picture)
+    woven = frame.interlaced_frame and picture.codec != "hevc"  # whose frames are one field each
     shown = _upper_field(frame) if woven else frame
     return turned(as_rgb(shown, width, height), *turns[frame.rotation])
 
@@ -373,9 +388,9 @@ def _upper_field(frame: Any) -> Any:
     return graph.pull()
 
 
-def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
+def _square_size(picture: _Picture) -> tuple[int, int]:
     """Width and height with square pixels: the side along which pixels are longer grows, within MAX_PIXELS. Pixels that are nearly square are left alone."""
-    longer = min(max(float(stream.sample_aspect_ratio or 1), 1 / LONGEST_PIXEL), LONGEST_PIXEL)
+    frame, longer = picture.frame, min(max(picture.pixel, 1 / LONGEST_PIXEL), LONGEST_PIXEL)
     if abs(longer - 1) < NEARLY_SQUARE:
         return frame.width, frame.height
     width, height = frame.width * max(1.0, longer), frame.height * max(1.0, 1 / longer)

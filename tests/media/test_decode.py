@@ -156,10 +156,10 @@ def test_of_large_pictures_fewer_are_held_in_memory(monkeypatch, most_pixels, ah
     def frames():
         for number in range(30):
             read.append(number)
-            yield SimpleNamespace(pts=number, width=64, height=48)
+            yield SimpleNamespace(frame=SimpleNamespace(pts=number, width=64, height=48))
 
-    for shown, frame in enumerate(media.decode._in_order(frames())):
-        assert frame.pts == shown and len(read) <= shown + 1 + ahead
+    for shown, picture in enumerate(media.decode._in_order(frames())):
+        assert picture.frame.pts == shown and len(read) <= shown + 1 + ahead
     assert shown == 29
 
 
@@ -468,6 +468,23 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, size):
     assert np.abs(picture.astype(int) - round_one).mean() < 4
     if size == (480, 480):
         assert np.array_equal(picture, next(read_frames(write_video(tmp_path / "b.mp4", [stored] * 3), [0.0]))[1]), "what is nearly square is not touched"
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+@pytest.mark.parametrize("widths", [(240, 120, 160), (120, 160, 240)], ids=str)
+def test_where_pixels_change_their_shape_within_a_recording_each_picture_has_its_own(tmp_path, suffix, widths):
+    """As a TV's do from 4:3 to 16:9: those of the first part were taken for all, and faces of the next came in squashed."""
+    y, x = np.mgrid[:240, :240]
+    round_one = np.repeat(np.where(np.hypot(x - 120, y - 120) < 80, 220, 40).astype(np.uint8)[..., None], 3, axis=-1)
+    source = tmp_path / f"joined{suffix}"
+    with open(source, "wb") as joined:
+        for number, width in enumerate(widths):
+            stored = cv2.resize(round_one, (width, 240), interpolation=cv2.INTER_AREA)
+            pixel = Fraction(240, width) if width < 240 else None
+            part = write_video(tmp_path / f"{width}{suffix}", [stored] * 40, range(1600 * number, 1600 * (number + 1), 40), pixel=pixel, preset="veryfast")
+            joined.write(part.read_bytes())
+    pictures = [picture for _, picture in read_frames(source, [0.8, 2.4, 4.0])]
+    assert len(pictures) == 3 and all(np.abs(picture.astype(int) - round_one).mean() < 4 for picture in pictures)
 
 
 def woven(path, codec="libx264", **options):
