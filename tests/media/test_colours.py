@@ -25,8 +25,8 @@ def written(path, frame, *, codec="libx264", matrix=UNKNOWN, primaries=UNKNOWN, 
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, frame.format.name
-        if codec == "libx264":
-            stream.options = {"crf": "1"}
+        if codec in ("libx264", "libx265"):
+            stream.options = {"crf": "1", "x265-params": "log-level=none:pools=1"}
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = matrix, primaries, transfer, 2 if full else 1
         frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = matrix, context.color_range, primaries, transfer
@@ -84,3 +84,15 @@ def test_rgb_and_grey_have_no_matrix_whatever_their_header_says(tmp_path):
         plain = written(tmp_path / "plain.mkv", frame, codec="ffv1", full=True)
         named = written(tmp_path / "named.mkv", frame, codec="ffv1", matrix=YCGCO, full=True)
         assert np.array_equal(shown(named), shown(plain)) and (pixels == "gray" or np.array_equal(shown(plain), picture))
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("name", "codec", "pixels"), [("a.mp4", "libx265", "gray"), ("a.mkv", "ffv1", "gray"), ("a.mkv", "ffv1", "gray10le")])
+def test_black_and_white_of_a_monochrome_video_are_black_and_white(tmp_path, name, codec, pixels, full):
+    """FFmpeg takes each for one of full range: black was 16 and white 235, and both flat beside the same picture in colour."""
+    ramp = np.repeat(np.linspace(0, 255, 96)[None], 64, axis=0)
+    depth = 4 if pixels == "gray10le" else 1
+    levels = np.rint(ramp * (256 * depth - 1) / 255 if full else (16 + ramp * 219 / 255) * depth)
+    frame = av.VideoFrame.from_ndarray(levels.astype(np.uint8 if depth == 1 else np.uint16), format=pixels)
+    pictures = shown(written(tmp_path / name, frame, codec=codec, full=full))
+    assert np.abs(pictures - ramp[..., None]).max() <= (4 if codec == "libx265" else 2)
