@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import media.decode
+import media.transport
 from media.avif import as_shown, depth_of
 from media.decode import REASONS, measured_seconds, probe, read_frames, read_image, shown_seconds
+from media.transport import parts_of
 from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, with_sound, write_video
 from workspace.errors import MediaError
 
@@ -277,6 +279,51 @@ def test_streams_that_were_joined_byte_by_byte_are_read_to_the_end(tmp_path, suf
     assert measured_seconds(source) == pytest.approx(6.0, abs=0.1) and probe(source).duration_seconds == pytest.approx(6.0, abs=0.1)
     shown = [(time, round(float(picture.mean()) / 60)) for time, picture in read_frames(source, [0.0, 2.8, 3.2, 4.0, 5.8, 7.0])]
     assert shown == [(0.0, 1), (2.8, 1), (3.2, 3), (4.0, 3), (5.8, 3)]
+
+
+@pytest.mark.parametrize(("order", "codec"), [("12", "libx264"), ("21", "libx264"), ("121", "libx264"), ("12", "libx265")])
+@pytest.mark.parametrize("tables", [{}, {"mpegts_pmt_start_pid": "4200"}, {"mpegts_service_id": "7"}], ids=["same table", "another table", "another program"])
+def test_a_joined_stream_is_read_to_its_end_though_its_pictures_go_on_under_another_number(tmp_path, tables, order, codec):
+    """What a player takes for another stream was never looked at: ten forged seconds behind three real ones were not seen."""
+    noise = np.random.default_rng(1).integers(-40, 40, (75, 48, 64, 3))
+    how = {"1": {}, "2": {"codec": codec, "muxer": {"mpegts_start_pid": "512", **tables}}}
+    parts = {one: write_video(tmp_path / f"{one}.ts", (noise + 60 * int(one)).astype(np.uint8), **how[one]).read_bytes() for one in "12"}
+    source = tmp_path / "joined: one, two.ts"
+    source.write_bytes(b"".join(parts[one] for one in order))
+    length = pytest.approx(3.0 * len(order), abs=0.05 * len(order))  # the last packet of a part does not say how long it is
+    times = [3 * place + at for place in range(len(order)) for at in (0.1, 2.8)]
+    for content in (source, source.read_bytes()):
+        assert measured_seconds(content) == length and probe(content).duration_seconds == length
+        shown = [round(float(picture.mean()) / 60) for _, picture in read_frames(content, times)]
+        assert shown == [int(one) for one in order for _ in range(2)]
+
+
+def test_of_programs_that_were_broadcast_together_the_one_is_read_that_a_player_shows(tmp_path):
+    source = tmp_path / "a.ts"
+    with av.open(str(source), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(75):
+            for stream, shade in zip(streams, (60, 180), strict=True):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8), format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    assert parts_of(source) == [] and measured_seconds(source) == pytest.approx(3.0, abs=0.1)
+    assert [round(float(picture.mean()) / 60) for _, picture in read_frames(source, [0.1, 2.8])] == [1, 1]
+
+
+@pytest.mark.parametrize("at_once", [media.transport.AT_ONCE, 4096, 1000])
+def test_parts_are_found_wherever_the_one_before_was_cut_and_however_little_is_read_at_once(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(media.transport, "AT_ONCE", at_once)
+    noise = np.random.default_rng(1).integers(-40, 40, (30, 48, 64, 3))
+    first, second = (
+        write_video(tmp_path / f"{pid}.ts", (noise + 60).astype(np.uint8), muxer={"mpegts_start_pid": str(pid)}).read_bytes() for pid in (256, 512)
+    )
+    cut = first[: len(first) * 2 // 3 + 77]
+    (one, two) = parts_of(cut + second)
+    assert (one.pid, two.pid, one.begin, two.end) == (256, 512, 0, None) and two.begin < len(cut) < one.end
+    assert [part.pid for part in parts_of(first)] == [256]
 
 
 def test_a_recording_whose_sound_comes_and_goes_is_read_to_the_end(tmp_path):
