@@ -57,6 +57,7 @@ STANDS_FOR = {
     ("faces", 14): (13, "frames more than 0.3 s apart are followed as windows are: no clip here has any"),
     ("faces", 15): (14, "whether a scene went on is asked of where one clip ends and the next begins: no video here has a cut"),
     ("faces", 16): (15, "of interlaced video one field is looked at, and AVI and WMV are read to their end: no video here is any of these"),
+    ("faces", 17): (16, "photos in the colours of their profile, joined streams, rarer matrices and shapes of pixels: nothing here has any"),
     ("validate", 3): (2, "an empty file beside the media is no medium: there is none here"),
     ("validate", 4): (3, "a damaged file by a rarer name of a medium counts: there is none here"),
     ("validate", 5): (4, "other words, and what faces said of the files that fail"),

@@ -24,9 +24,10 @@ from av.filter import Graph
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
-from media import hdr
+from media.matrices import as_rgb
 from media.limits import MAX_PIXELS
 from media.photos import NO_MEMORY, REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
+from media.transport import parts_of
 
 __all__ = ["REASONS", "MediaInfo", "Source", "is_photo", "measured_seconds", "probe", "read_frames", "read_image", "shown_seconds"]
 
@@ -42,7 +43,10 @@ NEAR_SECONDS = 0.25  # where packets do not tell surely when pictures are shown,
 FALL_SECONDS, LEAP_SECONDS = 0.1, 10.0  # of decoding time, beyond which a clock is taken to start anew, as FFmpeg's own program takes it
 REORDER = 16  # pictures that come before others in a file and are shown after them, at most (H.264 table A-1, H.265 A.4.2)
 HELD = 8  # pictures that are held back until those after them have told whether their time stamps are true; as many as a browser holds, about
+OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_streams": "64"}
+WITHIN = OPTIONS | {"protocol_whitelist": "file,subfile"}
 STAMPED = ("mov", "matroska")  # containers that say of every packet when its picture is shown
+IN_PICTURES = ("mpeg", "mpegts", "mpegvideo")  # containers that leave it to the pictures how wide a pixel is, which may change on the way
 DECODED = ("avi", "asf", "mxf")  # containers that say when a picture is decoded, not when it is shown
 THREADS = 2
 HEADER_SLACK = 0.1  # a header that says so much more than the length of its packets is not believed, nor LOST_SECONDS more where these are STAMPED
@@ -68,6 +72,15 @@ class MediaInfo:
     begins_seconds: float = 0.0  # of the first picture, as a player counts: where sound comes first, from its beginning
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A decoded frame, and what its stream says beside it."""
+
+    frame: Any
+    codec: str
+    pixel: float  # its width over its height
+
+
 def probe(source: Source) -> MediaInfo:
     """What `source` is, without decoding all of it. Raises MediaError."""
     if is_photo(source):
@@ -75,19 +88,19 @@ def probe(source: Source) -> MediaInfo:
         return MediaInfo("image", width, height, 0.0, 0.0, 1, photo_codec(head_of(source)))
     with _opened(source) as (container, stream):
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        frames = _decoded(container, stream)
-        frame = next(frames, None)
-        if frame is None:
+        pictures = _decoded(source, container, stream)
+        first = next(pictures, None)
+        if first is None:
             raise media_error(source, "truncated or corrupt")
-        if container.format.name == "gif" and next(frames, None) is None:
+        if container.format.name == "gif" and next(pictures, None) is None:
             height, width = read_image(source).shape[:2]  # which is what everybody reads then, and refuses one that was cut short
             return MediaInfo("image", width, height, 0.0, 0.0, 1, "gif")
-        width, height = _square_size(frame, stream)
-        if _turns(frame)[1] % 2:
+        width, height = _square_size(first)
+        if _turns(first.frame)[1] % 2:
             width, height = height, width
         duration = (_may_start_anew(container) and measured_seconds(source)) or _duration(container, stream) or measured_seconds(source)
         count = stream.frames or (round(duration * fps) if duration and fps else 0)
-        return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(frame, container))
+        return MediaInfo("video", width, height, duration, fps, count, stream.codec_context.name, _begins_seconds(first.frame, container))
 
 
 def read_frames(source: Source, times_seconds: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
@@ -108,7 +121,7 @@ def read_frames(source: Source, times_seconds: Sequence[float]) -> Iterator[tupl
 def measured_seconds(source: Source) -> float:
     """How long a video really is, by reading all of it without decoding; for files whose header lies. Raises MediaError."""
     with _opened(source) as (container, stream):
-        return _packet_seconds(container, stream)
+        return _packet_seconds(source, container, stream)
 
 
 def shown_seconds(source: Source, info: MediaInfo) -> float:
@@ -119,7 +132,7 @@ def shown_seconds(source: Source, info: MediaInfo) -> float:
     """
     claimed = info.duration_seconds
     with _opened(source) as (container, stream):
-        measured, slack = _packet_seconds(container, stream), HEADER_SLACK * claimed
+        measured, slack = _packet_seconds(source, container, stream), HEADER_SLACK * claimed
         if container.format.name.startswith(STAMPED):  # the packets of others tell a few pictures less
             slack = min(slack, LOST_SECONDS)
     told = measured if measured > claimed + LOST_SECONDS or 0 < measured < claimed - slack else claimed
@@ -141,35 +154,35 @@ def _at_times(source: Source, container: Any, stream: Any, times: list[float]) -
         nearest = bisect_left(times, start - 2 * TIME_SLACK_SECONDS)
         return nearest == len(times) or times[nearest] > end
 
-    frames = _in_order(_decoded(container, stream, far))
-    following = next(frames, None)
+    pictures = _in_order(_decoded(source, container, stream, far))
+    following = next(pictures, None)
     if following is None:
         raise media_error(source, "truncated or corrupt")
-    origin = _seconds(following, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
-    held, picture, place = None, None, 0.0
+    origin = _seconds(following.frame, 0.0)  # headers name another start now and then (H.264 in AVI: one frame early)
+    held, shown, place = None, None, 0.0
     turns: dict[int, tuple[bool, int]] = {}
     for time in times:
         limit = time + TIME_SLACK_SECONDS
         if not _may_start_anew(container) and (target := _worth_a_seek(stream, origin, place, limit)) is not None:
-            frames, held, picture = _sought(container, stream, target, far), None, None
-            following = next(frames, None)
-            if following is None or _seconds(following, origin) > limit:  # a wrong index: go through the file in order
+            pictures, held, shown = _sought(source, container, stream, target, far), None, None
+            following = next(pictures, None)
+            if following is None or _seconds(following.frame, origin) > limit:  # a wrong index: go through the file in order
                 container.seek(0, stream=stream)
-                frames, following = _in_order(_decoded(container, stream, far)), None
+                pictures, following = _in_order(_decoded(source, container, stream, far)), None
         while True:
             if following is None:
-                following = next(frames, None)
-            if following is None or (held is not None and _seconds(following, origin) > limit):
+                following = next(pictures, None)
+            if following is None or (held is not None and _seconds(following.frame, origin) > limit):
                 break
-            held, picture, following = following, None, None
-            place = _seconds(held, origin)
+            held, shown, following = following, None, None
+            place = _seconds(held.frame, origin)
         if held is None:
             break
-        if following is None and time >= place + max(_frame_seconds(held, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
+        if following is None and time >= place + max(_frame_seconds(held.frame, stream), 2 * TIME_SLACK_SECONDS) - TIME_SLACK_SECONDS:
             break  # after the end, and so are all later times
-        if picture is None:
-            picture = _upright(held, stream, turns)
-        yield time, picture
+        if shown is None:
+            shown = _upright(held, turns)
+        yield time, shown
 
 
 @contextmanager
@@ -178,11 +191,10 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
     if not head:
         raise media_error(source, "empty file")
     known = any(head[at : at + len(mark)] == mark for at, mark in MOVIE_MARKS)
-    target: Any = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(Path(source).absolute())}"
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_streams": "64"}
+    target: Any = io.BytesIO(source) if isinstance(source, bytes) else _address(source)
     certain = "mpeg" if head.startswith(PROGRAM_STREAM) else None  # whose content tells FFmpeg less than a name of a photo does
     try:
-        container = av.open(target, format=certain, container_options=options, metadata_errors="replace")
+        container = av.open(target, format=certain, container_options=OPTIONS, metadata_errors="replace")
     except LACK as problem:
         raise media_error(source, NO_MEMORY) from problem
     except (OSError, ValueError, av.error.FFmpegError) as problem:
@@ -203,46 +215,80 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             raise media_error(source, "truncated or corrupt") from problem
 
 
-def _decoded(container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None, begins: int | None = 0) -> Iterator[Any]:
-    """Frames from where the container stands to the end, passing over what is damaged, however much it is.
+def _address(source: Path) -> str:
+    return f"file:{os.fspath(Path(source).absolute())}"
+
+
+def _parts(source: Source, container: Any, stream: Any) -> Iterator[tuple[Any, Any]]:
+    """The container with its stream; where the pictures of a transport stream go on under another PID, each part of it, opened as a file of its own.
+
+    Of a stream that a file does not begin with PyAV gives nothing, and FFmpeg can join streams of one codec only. A part that does not open is passed over.
+    """
+    parts = parts_of(source) if container.format.name == "mpegts" else []
+    if len(parts) < 2 and all(part.pid == stream.id for part in parts):
+        yield container, stream
+        return
+    for part in parts:
+        within = f"subfile,,start,{part.begin},end,{part.end or 0},,:"  # 0: to the end
+        target: Any = io.BytesIO(source[part.begin : part.end]) if isinstance(source, bytes) else within + _address(source)
+        try:
+            opened = av.open(target, format=container.format.name, container_options=WITHIN, metadata_errors="replace")
+        except LACK:
+            raise
+        except (OSError, ValueError, av.error.FFmpegError):
+            continue
+        with opened:
+            found = next((one for one in opened.streams.video if one.id == part.pid and one.codec_context), None)
+            if found:
+                found.thread_type, found.codec_context.thread_count = "AUTO", THREADS
+                yield opened, found
+
+
+def _decoded(source: Source, container: Any, stream: Any, far: Callable[[Any, int | None], bool] | None = None, begins: int | None = 0) -> Iterator[_Picture]:
+    """Pictures from where the container stands to the end, passing over what is damaged, however much it is.
 
     A packet that is `far` from every wanted time (asked with the packet and the time stamp of the picture after it) is decoded only
     where other frames are built on it. `begins` is the time stamp of the first frame where the end alone brings it out: None, not known, after a seek.
     """
     late, shown, lack = _Late(begins), False, None
     in_decoding_order = container.format.name in DECODED  # what is left out would shift the rest
+    in_pictures = container.format.name in IN_PICTURES
     far = None if in_decoding_order else far
-    packets = _packets(container, stream)
-    for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
-        late.goes_in(packet.dts)
-        try:
-            stream.codec_context.skip_frame = "NONREF" if far and far(packet, following) else "DEFAULT"
-            for frame in packet.decode():
-                if in_decoding_order:
-                    frame.pts = late.stamp(frame.dts)
-                if frame.pts is not None and frame.width * frame.height <= MAX_PIXELS:  # a stream may grow behind its header
-                    shown = True
-                    yield frame
-        except LACK as problem:
-            lack = problem
-        except (OSError, ValueError, av.error.FFmpegError):
-            continue
+    for part, packets in _packets(source, container, stream):
+        codec, pixel = part.codec_context.name, float(part.sample_aspect_ratio or 1)
+        for packet, following in _with_following(packets) if far else ((packet, None) for packet in packets):
+            late.goes_in(packet.dts)
+            try:
+                part.codec_context.skip_frame = "NONREF" if far and far(packet, following) else "DEFAULT"
+                for frame in packet.decode():
+                    if in_decoding_order:
+                        frame.pts = late.stamp(frame.dts)
+                    if in_pictures:  # as the decoder has it by now: at a change, the two or three that it still held are given that of the next ones
+                        pixel = float(part.codec_context.sample_aspect_ratio or 1)
+                    if frame.pts is not None and frame.width * frame.height <= MAX_PIXELS:  # a stream may grow behind its header
+                        shown = True
+                        yield _Picture(frame, codec, pixel)
+            except LACK as problem:
+                lack = problem
+            except (OSError, ValueError, av.error.FFmpegError):
+                continue
     if lack and not shown:  # a damaged packet may ask for too much, too, but not each of them
         raise lack
 
 
-def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
-    """Frames by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
+def _in_order(pictures: Iterator[_Picture]) -> Iterator[_Picture]:
+    """Pictures by their time stamps, as far as the HELD that follow each tell; one that is stamped far ahead would stand for all that come after it.
 
     What comes too late for its time is left out, and of those that others went past, where there are more than HELD, the one that is furthest
     ahead. Of large pictures fewer are held, for the memory's sake. Decoders give pictures in order: of a sound file nothing changes.
     """
-    held: list[tuple[int, int, Any]] = []
+    held: list[tuple[int, int, _Picture]] = []
     shown, newest = -math.inf, -1
-    for number, frame in enumerate(frames):
+    for number, picture in enumerate(pictures):
+        frame = picture.frame
         if frame.pts < shown:
             continue
-        insort(held, (frame.pts, number, frame))
+        insort(held, (frame.pts, number, picture))
         most = max(1, min(HELD, MAX_PIXELS // (frame.width * frame.height)))
         while sum(one[1] > newest for one in held) > most:
             shown, at, first = held.pop(0)
@@ -251,7 +297,7 @@ def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
         passed = [one for one in held if one[1] < newest]
         if len(passed) > most:
             held.remove(passed[-1])
-    yield from (frame for _, _, frame in held)
+    yield from (picture for _, _, picture in held)
 
 
 class _Late:
@@ -275,15 +321,20 @@ class _Late:
         return dts
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """What the file holds, from where the container stands to the end, or to where all is lost; by one clock."""
+def _packets(source: Source, container: Any, stream: Any) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """What the file holds, from where the container stands to the end, or to where all is lost; by one clock. For each part its stream and its packets."""
     clock = _Clock() if _may_start_anew(container) else None
+    for part, found in _parts(source, container, stream):
+        yield found, _packets_of(part, found, clock)
+
+
+def _packets_of(container: Any, stream: Any, clock: "_Clock | None") -> Iterator[Any]:
     try:
         for packet in container.demux(stream):
             if clock:
                 clock.set(packet)
             yield packet
-    except (OSError, av.error.FFmpegError):
+    except (OSError, IndexError, av.error.FFmpegError):  # the second: after the last packet, where a stream came that the file did not begin with
         return
 
 
@@ -329,12 +380,12 @@ def _with_following(packets: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
         yield first()
 
 
-def _sought(container: Any, stream: Any, target: int, far: Callable[[Any, int | None], bool]) -> Iterator[Any]:
+def _sought(source: Source, container: Any, stream: Any, target: int, far: Callable[[Any, int | None], bool]) -> Iterator[_Picture]:
     try:
         container.seek(target, stream=stream, backward=True)
     except (OSError, av.error.FFmpegError):
         return iter(())
-    return _in_order(_decoded(container, stream, far, None))
+    return _in_order(_decoded(source, container, stream, far, None))
 
 
 def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int | None:
@@ -353,18 +404,15 @@ def _worth_a_seek(stream: Any, origin: float, place: float, limit: float) -> int
     return wanted
 
 
-def _upright(frame: Any, stream: Any, turns: dict[int, tuple[bool, int]]) -> np.ndarray:
-    """The frame as a player shows it. `turns` keeps what was told of others with its rotation: in PyAV a frame asked for its side data stays in memory."""
+def _upright(picture: _Picture, turns: dict[int, tuple[bool, int]]) -> np.ndarray:
+    """The picture as a player shows it. `turns` keeps what was told of others with its rotation: in PyAV a frame asked for its side data stays in memory."""
+    frame = picture.frame
     if frame.rotation not in turns:
         turns[frame.rotation] = _turns(frame)
-    width, height = _square_size(frame, stream)
-    woven = frame.interlaced_frame and stream.codec_context.name != "hevc"  # whose frames are one field each
+    width, height = _square_size(picture)
+    woven = frame.interlaced_frame and picture.codec != "hevc"  # whose frames are one field each
     shown = _upper_field(frame) if woven else frame
-    as_large = (width, height) == (shown.width, shown.height)  # asked for a size, even its own, PyAV keeps twice the memory
-    is_hdr = frame.color_trc in hdr.TRANSFERS
-    kind = "rgb48le" if is_hdr else "rgb24"
-    picture = shown.to_ndarray(format=kind) if as_large else shown.to_ndarray(format=kind, width=width, height=height)
-    return turned(hdr.as_shown(picture, frame.color_trc) if is_hdr else picture, *turns[frame.rotation])
+    return turned(as_rgb(shown, width, height), *turns[frame.rotation])
 
 
 def _upper_field(frame: Any) -> Any:
@@ -377,9 +425,9 @@ def _upper_field(frame: Any) -> Any:
     return graph.pull()
 
 
-def _square_size(frame: Any, stream: Any) -> tuple[int, int]:
+def _square_size(picture: _Picture) -> tuple[int, int]:
     """Width and height with square pixels: the side along which pixels are longer grows, within MAX_PIXELS. Pixels that are nearly square are left alone."""
-    longer = min(max(float(stream.sample_aspect_ratio or 1), 1 / LONGEST_PIXEL), LONGEST_PIXEL)
+    frame, longer = picture.frame, min(max(picture.pixel, 1 / LONGEST_PIXEL), LONGEST_PIXEL)
     if abs(longer - 1) < NEARLY_SQUARE:
         return frame.width, frame.height
     width, height = frame.width * max(1.0, longer), frame.height * max(1.0, 1 / longer)
@@ -424,7 +472,7 @@ def _duration(container: Any, stream: Any) -> float:
     return float((container.duration or 0) / av.time_base)
 
 
-def _packet_seconds(container: Any, stream: Any) -> float:
+def _packet_seconds(source: Source, container: Any, stream: Any) -> float:
     """From the first picture to the end of the last, read without decoding.
 
     Which these are is told by the first and the last of the file, and beyond them by no fewer than the REORDER + 1 that reach furthest:
@@ -432,7 +480,7 @@ def _packet_seconds(container: Any, stream: Any) -> float:
     """
     starts, ends = array("d"), array("d")
     in_decoding_order = container.format.name in DECODED  # where a time stamp beside that is FFmpeg's guess, in H.264 the next packet's
-    for packet in _packets(container, stream):
+    for packet in (one for _, packets in _packets(source, container, stream) for one in packets):
         stamp = packet.dts if in_decoding_order else packet.pts
         if stamp is not None and not packet.is_discard:  # what an edit list leaves out is not shown
             starts.append(float(stamp * packet.time_base))

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import media.decode
+import media.transport
 from media.avif import as_shown, depth_of
 from media.decode import REASONS, measured_seconds, probe, read_frames, read_image, shown_seconds
+from media.transport import parts_of
 from tests.media.videos import grey_steps, number_of, rewritten, shown_by, turned_clockwise, with_exif_turn, with_sound, write_video
 from workspace.errors import MediaError
 
@@ -156,10 +158,10 @@ def test_of_large_pictures_fewer_are_held_in_memory(monkeypatch, most_pixels, ah
     def frames():
         for number in range(30):
             read.append(number)
-            yield SimpleNamespace(pts=number, width=64, height=48)
+            yield SimpleNamespace(frame=SimpleNamespace(pts=number, width=64, height=48))
 
-    for shown, frame in enumerate(media.decode._in_order(frames())):
-        assert frame.pts == shown and len(read) <= shown + 1 + ahead
+    for shown, picture in enumerate(media.decode._in_order(frames())):
+        assert picture.frame.pts == shown and len(read) <= shown + 1 + ahead
     assert shown == 29
 
 
@@ -277,6 +279,63 @@ def test_streams_that_were_joined_byte_by_byte_are_read_to_the_end(tmp_path, suf
     assert measured_seconds(source) == pytest.approx(6.0, abs=0.1) and probe(source).duration_seconds == pytest.approx(6.0, abs=0.1)
     shown = [(time, round(float(picture.mean()) / 60)) for time, picture in read_frames(source, [0.0, 2.8, 3.2, 4.0, 5.8, 7.0])]
     assert shown == [(0.0, 1), (2.8, 1), (3.2, 3), (4.0, 3), (5.8, 3)]
+
+
+@pytest.mark.parametrize(("order", "codec"), [("12", "libx264"), ("21", "libx264"), ("121", "libx264"), ("12", "libx265")])
+@pytest.mark.parametrize("tables", [{}, {"mpegts_pmt_start_pid": "4200"}, {"mpegts_service_id": "7"}], ids=["same table", "another table", "another program"])
+def test_a_joined_stream_is_read_to_its_end_though_its_pictures_go_on_under_another_number(tmp_path, tables, order, codec):
+    """What a player takes for another stream was never looked at: ten forged seconds behind three real ones were not seen."""
+    noise = np.random.default_rng(1).integers(-40, 40, (75, 48, 64, 3))
+    how = {"1": {}, "2": {"codec": codec, "muxer": {"mpegts_start_pid": "512", **tables}}}
+    parts = {one: write_video(tmp_path / f"{one}.ts", (noise + 60 * int(one)).astype(np.uint8), **how[one]).read_bytes() for one in "12"}
+    source = tmp_path / "joined: one, two.ts"
+    source.write_bytes(b"".join(parts[one] for one in order))
+    length = pytest.approx(3.0 * len(order), abs=0.05 * len(order))  # the last packet of a part does not say how long it is
+    times = [3 * place + at for place in range(len(order)) for at in (0.1, 2.8)]
+    for content in (source, source.read_bytes()):
+        assert measured_seconds(content) == length and probe(content).duration_seconds == length
+        shown = [round(float(picture.mean()) / 60) for _, picture in read_frames(content, times)]
+        assert shown == [int(one) for one in order for _ in range(2)]
+
+
+def test_of_programs_that_were_broadcast_together_the_one_is_read_that_a_player_shows(tmp_path):
+    source = tmp_path / "a.ts"
+    with av.open(str(source), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(75):
+            for stream, shade in zip(streams, (60, 180), strict=True):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8), format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    assert parts_of(source) == [] and measured_seconds(source) == pytest.approx(3.0, abs=0.1)
+    assert [round(float(picture.mean()) / 60) for _, picture in read_frames(source, [0.1, 2.8])] == [1, 1]
+
+
+@pytest.mark.parametrize("at_once", [media.transport.AT_ONCE, 4096, 1000])
+def test_parts_are_found_wherever_the_one_before_was_cut_and_however_little_is_read_at_once(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(media.transport, "AT_ONCE", at_once)
+    noise = np.random.default_rng(1).integers(-40, 40, (30, 48, 64, 3))
+    first, second = (
+        write_video(tmp_path / f"{pid}.ts", (noise + 60).astype(np.uint8), muxer={"mpegts_start_pid": str(pid)}).read_bytes() for pid in (256, 512)
+    )
+    cut = first[: len(first) * 2 // 3 + 77]
+    (one, two) = parts_of(cut + second)
+    assert (one.pid, two.pid, one.begin, two.end) == (256, 512, 0, None) and two.begin < len(cut) < one.end
+    assert [part.pid for part in parts_of(first)] == [256]
+
+
+def test_a_recording_whose_sound_comes_and_goes_is_read_to_the_end(tmp_path):
+    """PyAV keeps a list of the streams that a file begins with, and stumbles at the end over one that came later, with whatever lay behind that list."""
+    noise = np.random.default_rng(1).integers(-40, 40, (75, 48, 64, 3))
+    silent = [write_video(tmp_path / f"{grey}.ts", (noise + grey).astype(np.uint8)) for grey in (60, 120)]
+    heard = with_sound(write_video(tmp_path / "180.ts", (noise + 180).astype(np.uint8)), tmp_path / "heard.ts")
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in (silent[0], heard, silent[1])))
+    for _ in range(4):  # what lies there is another thing each time
+        assert probe(source).duration_seconds == pytest.approx(9.0, abs=0.2)
+        assert [round(float(picture.mean()) / 60) for _, picture in read_frames(source, [1.0, 4.0, 8.0, 8.8])] == [1, 3, 2, 2]
 
 
 def test_a_pause_in_a_recording_is_no_new_clock(tmp_path):
@@ -456,6 +515,23 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, ratio, size):
     assert np.abs(picture.astype(int) - round_one).mean() < 4
     if size == (480, 480):
         assert np.array_equal(picture, next(read_frames(write_video(tmp_path / "b.mp4", [stored] * 3), [0.0]))[1]), "what is nearly square is not touched"
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+@pytest.mark.parametrize("widths", [(240, 120, 160), (120, 160, 240)], ids=str)
+def test_where_pixels_change_their_shape_within_a_recording_each_picture_has_its_own(tmp_path, suffix, widths):
+    """As a TV's do from 4:3 to 16:9: those of the first part were taken for all, and faces of the next came in squashed."""
+    y, x = np.mgrid[:240, :240]
+    round_one = np.repeat(np.where(np.hypot(x - 120, y - 120) < 80, 220, 40).astype(np.uint8)[..., None], 3, axis=-1)
+    source = tmp_path / f"joined{suffix}"
+    with open(source, "wb") as joined:
+        for number, width in enumerate(widths):
+            stored = cv2.resize(round_one, (width, 240), interpolation=cv2.INTER_AREA)
+            pixel = Fraction(240, width) if width < 240 else None
+            part = write_video(tmp_path / f"{width}{suffix}", [stored] * 40, range(1600 * number, 1600 * (number + 1), 40), pixel=pixel, preset="veryfast")
+            joined.write(part.read_bytes())
+    pictures = [picture for _, picture in read_frames(source, [0.8, 2.4, 4.0])]
+    assert len(pictures) == 3 and all(np.abs(picture.astype(int) - round_one).mean() < 4 for picture in pictures)
 
 
 def woven(path, codec="libx264", **options):

@@ -20,10 +20,11 @@ def write_video(
     preset: str = "ultrafast",
     options: dict[str, str] | None = None,
     pixel: Fraction | None = None,
+    muxer: dict[str, str] | None = None,
 ) -> Path:
     """An RGB video with the given presentation times (or a steady rate); `pixel`: its width over its height. Presets from `veryfast` on use B-frames."""
     stamps = times_ms if times_ms is not None else [round(k * 1000 / fps) for k in range(len(frames))]
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
@@ -31,6 +32,8 @@ def write_video(
         stream.codec_context.gop_size = gop
         if pixel:
             stream.codec_context.sample_aspect_ratio = pixel
+        if codec == "libx265":
+            stream.codec_context.options = {"preset": preset, "x265-params": "log-level=none:pools=1"}
         if codec == "libx264":
             stream.codec_context.options = {"crf": "10", "preset": preset, **(options or {})}
         for picture, stamp in zip(frames, stamps, strict=True):

@@ -264,6 +264,12 @@ def many_tracks(path: Path, picture: np.ndarray) -> None:
     path.write_bytes(video_bytes(varied(picture, path.name), sound=True, first=12, form="mkv"))
 
 
+def joined(path: Path, picture: np.ndarray) -> None:
+    """A recording whose sound comes and goes."""
+    parts = [video_bytes(varied(picture, f"{path.name} {number}"), form="ts", frames=frames, sound=number == 1) for number, frames in enumerate((240, 24, 240))]
+    path.write_bytes(b"".join(parts))
+
+
 def as_nobody_special() -> None:
     """To run in a child before it starts: root loses the right to read what it may not (CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH)."""
     import ctypes

@@ -131,6 +131,7 @@ ROWS: dict[str, Row] = {
     "VP9 in WebM": ("open.webm", video("libvpx-vp9"), VIDEO),
     "MPEG-4 in AVI": ("old.avi", video("mpeg4"), VIDEO),
     "a transport stream": ("stream.ts", video(), VIDEO),
+    "joined streams, with sound and without": ("joined.ts", odd.joined, VIDEO),
     "a live Matroska without a length": ("live.mkv", video(muxer={"live": "1"}), VIDEO),
     "interlaced": ("fields.mp4", video(options={"x264-params": "interlaced=1"}), VIDEO),
     "no chroma": ("grey.mkv", video("ffv1", "gray"), VIDEO),
