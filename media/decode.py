@@ -24,8 +24,8 @@ from av.filter import Graph
 from av.format import Flags
 from av.sidedata.sidedata import Type as SideData
 
-from media.matrices import as_rgb
 from media.limits import MAX_PIXELS
+from media.matrices import as_rgb
 from media.photos import NO_MEMORY, REASONS, Source, head_of, is_photo, media_error, photo_codec, read_image, turned
 from media.transport import parts_of
 
