@@ -7,7 +7,6 @@ What cannot be taken out are the weights of models that were trained with a samp
 """
 
 import contextlib
-import json
 import re
 import shutil
 import tarfile
@@ -42,7 +41,6 @@ SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
 NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
 LOST_TAGS = Path(".vigil/erasing.json")  # by sample, until its erasure is journalled
-MOST_JSON_BYTES = 64 << 20
 NOTHING_ERASED = "Nothing was erased from the training data."  # of a batch that is not here: with a later pull it would come back whole
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
@@ -270,7 +268,7 @@ def mentioned(path: Path, samples: Collection[str]) -> set[str]:
         return set().union(*_clips_of(path, samples).values())
     if head[TAR_AT:] == TAR:
         return set().union(*(_shown_by(name, samples) for name in _members(path)))
-    if head[:1] == b"{" and path.stat().st_size <= MOST_JSON_BYTES:
+    if head[:1] == b"{":
         return _reported(path, samples)
     return set()
 
@@ -496,7 +494,7 @@ def _members(path: Path) -> Iterator[str]:
 
 def _reported(path: Path, samples: Collection[str]) -> set[str]:
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)  # however large: the stage that wrote it held it whole, too
     except (OSError, ValueError):
         return set()
     rows = found.get("samples") if isinstance(found, dict) else None
