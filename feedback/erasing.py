@@ -8,7 +8,7 @@ erasure names it; what the service itself brought out of a batch to show it to p
 batches as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ NO_CYCLE = "the next cycle takes it out of the training data"
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """What training has of a file: the models that learned from it, and the batches that hold it, each with the case that its row names."""
 
     models: list[dict[str, Any]]
@@ -45,7 +45,7 @@ class _Wanted:
     who: str
     why: str
     everywhere: bool
-    held: _Held
+    held: Held
 
 
 class Erasing:
@@ -54,12 +54,12 @@ class Erasing:
     def __init__(self, database: Database, media: MediaStore) -> None:
         self.database, self.media = database, media
 
-    def erase(self, actor: Actor, detection_id: str, why: str = "") -> dict[str, Any]:
+    def erase(self, actor: Actor, detection_id: str, why: str = "", held: Mapping[str, Held] | None = None) -> dict[str, Any]:
         """Erase one upload; returns {"sha256", "state": erased | held, "held_by", "training", "kept_in", "models", "next"}. Again is harmless.
 
         `held`: others sent the same file; this upload and its verdict are gone, the file stays for theirs. `training`: requested, done, kept
         (`kept_in` names the batches that have the file from a source of their own), or none. Of what was erased before, the record of that time
-        is told and stays. Raises KeyError for no such upload.
+        is told and stays. `held` is what training has of the file, where it was asked already. Raises KeyError for no such upload.
         """
         upload = select(DETECTIONS).where(DETECTIONS.c.id == detection_id)
         with self.database.read() as connection:
@@ -67,7 +67,7 @@ class Erasing:
         if row is None:
             raise KeyError(detection_id)
         sha256 = str(row["sha256"])
-        held = _held_by_training(self.database.root, sha256)  # reads many files: not while others wait to write
+        held = held or held_by_training(self.database.root, [sha256])  # reads many files: not while others wait to write
         with self.database.write() as connection:
             row = connection.execute(upload).mappings().one()  # as it is by now
             everywhere = str(row["source"]).startswith(BROUGHT)
@@ -75,23 +75,23 @@ class Erasing:
             if before and self.media.lies(sha256):  # as in a bucket that was put back
                 self.media.delete(sha256)
                 audit.append(connection, actor.who, "media.deleted", f"media:{sha256}", {"why": "it was erased before"})
-            told = before or self._erase(connection, _Wanted(sha256, actor.who, why, everywhere, held), [dict(row)])
+            told = before or self._erase(connection, _Wanted(sha256, actor.who, why, everywhere, held[sha256]), [dict(row)])
         self.database.empty_log()  # notes and names of people were in it
         return told
 
-    def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False) -> dict[str, Any]:
+    def erase_file(self, actor: Actor, sha256: str, why: str = "", in_batches: bool = False, held: Mapping[str, Held] | None = None) -> dict[str, Any]:
         """Erase a file, whoever sent it, out of every batch whatever its source. Returns what `erase` does; raises KeyError for an unknown hash.
 
         `in_batches`: the batches hold it, so it is to be erased though nobody ever sent it to the service.
         """
-        held = _held_by_training(self.database.root, sha256)
+        held = held or held_by_training(self.database.root, [sha256])
         with self.database.write() as connection:
             rows = [dict(row) for row in connection.execute(select(DETECTIONS).where(DETECTIONS.c.sha256 == sha256)).mappings()]
             if not rows and not in_batches:
                 raise KeyError(sha256)
             if all(row["state"] == "erased" for row in rows):
                 audit.append(connection, actor.who, "sample.erase", f"media:{sha256}", {"why": why})
-            told = self._erase(connection, _Wanted(sha256, actor.who, why, everywhere=True, held=held), rows)
+            told = self._erase(connection, _Wanted(sha256, actor.who, why, everywhere=True, held=held[sha256]), rows)
         self.database.empty_log()
         return told
 
@@ -181,8 +181,10 @@ def taken_out(detail: Mapping[str, Any]) -> bool:
     return isinstance(detail.get("training"), dict)
 
 
-def _held_by_training(root: Path, sha256: str) -> _Held:
-    return _Held(learned_from(root, [sha256])[sha256], batches_with(root, sha256))
+def held_by_training(root: Path, samples: Collection[str]) -> dict[str, Held]:
+    """What training has of each of these files. Reads every manifest and every table of clips once, however many are asked for."""
+    learned, batches = learned_from(root, samples), batches_with(root, samples)
+    return {sha256: Held(learned[sha256], batches[sha256]) for sha256 in samples}
 
 
 def _held_by_uploads(sha256: str) -> ColumnElement[bool]:

@@ -3,7 +3,7 @@
 What an admin had erased out of every batch goes also out of one that brings it only later: no batch had a row of it that would keep it from coming in.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from feedback.learned import CANNOT, joined, learned_by, learned_from, remember_
 from feedback.retention import WHO
 from feedback.tables import ERASURES, OUTBOX
 from workspace.forgetting import LOST_TAGS, Forgotten, back_in_batches, batches_with, forget
-from workspace.journal import Journal
+from workspace.journal import Event, Journal
 from workspace.settings import Settings
 
 BROUGHT_SINCE = "it was erased out of every batch, and one has brought it since"
@@ -86,14 +86,14 @@ def finish_erasures(root: Path, database: Database, who: str = WHO) -> list[dict
     commit_journal(root, f"Erased {len(asked)} files on request")
     if forgotten:
         send_missing(root)
-    elsewhere = {row["sha256"]: _in_no_batch(root, row["sha256"]) for row in asked if row["sha256"] not in forgotten}  # reads many files
+    left = batches_with(root, learned.keys() - forgotten.keys())  # reads many files
     done = []
     with database.write() as connection:
         for row in asked:
             case_id = str(row["detail"].get("case_id") or "")
             models = joined(row["detail"].get("models", []), learned_by(root, case_id), learned[row["sha256"]])
             mine = forgotten.get(row["sha256"])
-            training = {"samples": [row["sha256"]], **mine.as_dict()} if mine else elsewhere[row["sha256"]]
+            training = {"samples": [row["sha256"]], **mine.as_dict()} if mine else _in_no_batch(row["sha256"], left[row["sha256"]])
             detail = {**row["detail"], "training": training, "models": models}
             detail["cannot"] = CANNOT if models else ""
             same = (ERASURES.c.sha256 == row["sha256"]) & (ERASURES.c.requested_at == row["requested_at"])
@@ -114,18 +114,18 @@ def _brought_since(connection: Connection, root: Path) -> set[str]:
 
 
 def _journal(root: Path, rows: Iterable[Mapping[str, Any]], forgotten: Mapping[str, Forgotten]) -> None:
-    """One line a sample and request, for everybody who has the workspace but not the service's database."""
-    for row in rows:
-        asked = {"sample_id": row["sha256"], "requested_at": row["requested_at"]}
-        mine = forgotten[row["sha256"]]
-        fields = {**asked, "batches": mine.batches, "tags": mine.tags, "who": row["requested_by"], "why": row["why"]}
-        Journal(root).append_if(
-            lambda events, asked=asked, fields=fields: (  # type: ignore[misc]
-                None if any(one.kind == "erased" and asked.items() <= one.fields.items() for one in events) else ("erased", fields)
-            )
-        )
+    """One line a sample and request, for everybody who has the workspace but not the service's database. What a kill left out, the next run adds."""
+
+    def lacking(events: Sequence[Event]) -> Iterator[tuple[str, dict[str, Any]]]:
+        there = {(one.get("sample_id"), one.get("requested_at")) for one in events if one.kind == "erased"}
+        for row in rows:
+            asked, mine = {"sample_id": row["sha256"], "requested_at": row["requested_at"]}, forgotten[row["sha256"]]
+            if tuple(asked.values()) not in there:
+                yield "erased", {**asked, "batches": mine.batches, "tags": mine.tags, "who": row["requested_by"], "why": row["why"]}
+
+    Journal(root).append_all(lacking)
 
 
-def _in_no_batch(root: Path, sha256: str) -> str:
-    kept_in = sorted(batches_with(root, sha256))
+def _in_no_batch(sha256: str, kept_in: Iterable[str]) -> str:
+    kept_in = sorted(kept_in)
     return ELSEWHERE.format(batches=", ".join(kept_in), sha256=sha256) if kept_in else "it was in no batch"

@@ -15,7 +15,7 @@ from typing import Any
 
 from workspace.errors import VigilError
 from workspace.files import read_json, write_json
-from workspace.forgetting import CLIP_PREFIX
+from workspace.forgetting import CLIP_PREFIX, rows_that_begin
 from workspace.journal import Event, Journal
 from workspace.objects import LOCK, UNREADABLE, cache_of, outputs_in, place_of
 from workspace.revisions import git
@@ -58,8 +58,9 @@ def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str,
     models = _models(events)
     noted = {model.cycle: set((_noted(root, model.cycle) or {}).get("samples", [])) for model in models}
     cards = {model.cycle: root / model.path / "card.json" for model in models}
-    clips = {cycle: set(read_json(card).get("train_clips", [])) if card.is_file() else set() for cycle, card in cards.items()}
     lines, here = {model.cycle: came_from(events, model.cycle) for model in models}, _clips_of(root, samples)
+    every = set[str]().union(*here.values())
+    clips = {cycle: every.intersection(read_json(card).get("train_clips", [])) if card.is_file() else set() for cycle, card in cards.items()}
     found: dict[str, list[dict[str, Any]]] = {}
     for sample_id in samples:
         met = {model.cycle for model in models if sample_id[:CLIP_PREFIX] in noted[model.cycle] or here[sample_id] & clips[model.cycle]}
@@ -137,13 +138,12 @@ def _named(model: Champion) -> dict[str, Any]:
 
 def _clips_of(root: Path, samples: Sequence[str]) -> dict[str, set[str]]:
     """For each sample the sha256 of its clips, and of those forged with it, whose faces are here."""
-    import pyarrow.parquet
-
     clips: dict[str, set[str]] = {sample_id: set() for sample_id in samples}
     of = {sample_id[:CLIP_PREFIX]: clips[sample_id] for sample_id in samples}
+    names = ("sample_id", "source_clip", "donor_clip")
     for index in [*(root / "data").glob("faces/*/index.parquet"), *(root / "data").glob("forged/*/index.parquet")]:
-        for row in pyarrow.parquet.read_table(index, columns=["sample_id", "sha256", "source_clip", "donor_clip"]).to_pylist():
-            for name in ("sample_id", "source_clip", "donor_clip"):
+        for row in rows_that_begin(index, ["sha256", *names], names, of):
+            for name in names:
                 if (start := row[name].partition("-")[0][:CLIP_PREFIX]) in of:
                     of[start].add(row["sha256"])
     return clips

@@ -100,7 +100,7 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
     `left` erasures wait for the end of the cycle that is running; of the models of the cycles `not_known` nobody can say here what they were trained with.
     Raises WorkspaceError, with nothing erased, for one that nobody knows, without a name or a reason, and where a committed file cannot be read.
     """
-    from feedback.erasing import Erasing
+    from feedback.erasing import Erasing, held_by_training
     from feedback.forgetting import finish_erasures
     from feedback.keep import MediaStore
     from feedback.learned import not_known
@@ -117,11 +117,13 @@ def erase(root: Path, settings: Settings, what: Sequence[str], who: str, why: st
         media = MediaStore(root, settings)
         erasing, operator = Erasing(database, media), Operator("", Role.admin, who)
         in_batches = _samples_of(root) if what else set()
-        for one in what:
-            if one not in in_batches and not _uploads(database, one):
-                raise _unknown(root, one)
+        files = {one: one if one in in_batches else _file_of(root, database, one) for one in what}
+        held = held_by_training(root, [*files.values()]) if files else {}
         erased = [
-            erasing.erase_file(operator, one, why, in_batches=one in in_batches) if SHA256.fullmatch(one) else erasing.erase(operator, one, why) for one in what
+            erasing.erase_file(operator, one, why, in_batches=one in in_batches, held=held)
+            if SHA256.fullmatch(one)
+            else erasing.erase(operator, one, why, held=held)
+            for one in what
         ]
         deleted_again = erase_again(root, settings, database)
         _remove_leftovers(root, database, media)
@@ -186,6 +188,13 @@ def _uploads(database: Database, what: str) -> list[dict[str, Any]]:
     with database.read() as connection:
         found = connection.execute(DETECTIONS.select().where((DETECTIONS.c.id == what) | (DETECTIONS.c.sha256 == what)))
         return [dict(row) for row in found.mappings()]
+
+
+def _file_of(root: Path, database: Database, what: str) -> str:
+    """The sha256 of the file of an upload. Raises WorkspaceError where there is none of this name."""
+    for upload in _uploads(database, what):
+        return str(upload["sha256"])
+    raise _unknown(root, what)
 
 
 def _unknown(root: Path, what: str) -> WorkspaceError:

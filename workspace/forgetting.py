@@ -7,12 +7,12 @@ What cannot be taken out are the weights of models that were trained with a samp
 """
 
 import contextlib
-import json
 import re
 import shutil
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,6 @@ SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
 NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
 LOST_TAGS = Path(".vigil/erasing.json")  # by sample, until its erasure is journalled
-MOST_JSON_BYTES = 64 << 20
 NOTHING_ERASED = "Nothing was erased from the training data."  # of a batch that is not here: with a later pull it would come back whole
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
 PARQUET, TAR_AT, TAR = b"PAR1", 257, b"ustar"
@@ -104,12 +103,14 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
     _fetch_earlier(root)
     held = _held(root, wanted, kept_in)
     needing = tags_needing(root, set(held))
-    tags = _note_lost(root, {one: [tag for tag, needed in needing.items() if any(one in held[md5] for md5 in needed)] for one in forgotten})
+    costs = {tag: set[str]().union(*(held[md5] for md5 in needed)) for tag, needed in needing.items()}
+    tags = _note_lost(root, {one: [tag for tag, of in costs.items() if one in of] for one in forgotten})
     _strike(root, held)
     there = delete_objects(root, held)
+    for md5, of in held.items():
+        for one in (forgotten[sample_id] for sample_id in of):
+            one.cached_objects, one.remote_objects = one.cached_objects + 1, one.remote_objects + (md5 in there)
     for sample_id, one in forgotten.items():
-        mine = {md5 for md5, of in held.items() if sample_id in of}
-        one.cached_objects, one.remote_objects = len(mine), len(mine & there)
         one.tags = tags[sample_id]
         one.kept_in, one.made_of = kept_in.get(sample_id, []), sorted(set().union(*named.get(sample_id, {}).values()))
     _drop_empty(root, batches, who)
@@ -183,19 +184,19 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
     }
 
 
-def batches_with(root: Path, sample_id: str) -> dict[str, str]:
-    """The batches here whose tars hold a sample's media, each with the case that its row names, "" where a source of its own brought it.
+def batches_with(root: Path, samples: Collection[str]) -> dict[str, dict[str, str]]:
+    """By sample the batches here whose tars hold its media, each with the case that its row names, "" where a source of its own brought it.
 
     A manifest that cannot be read is passed over: `vigil doctor` names it.
     """
     import pyarrow.parquet
 
-    found: dict[str, str] = {}
-    for manifest in manifests(root):
+    found: dict[str, dict[str, str]] = {sample_id: {} for sample_id in samples}
+    for manifest in manifests(root) if found else ():
         with contextlib.suppress(OSError, ValueError):
-            rows = pyarrow.parquet.read_table(manifest, columns=["shard", "case_id"], filters=[("sample_id", "=", sample_id)]).to_pylist()
-            for row in [row for row in rows if row["shard"]][:1]:
-                found[manifest.parent.name] = str(row["case_id"])
+            rows = pyarrow.parquet.read_table(manifest, columns=["sample_id", "shard", "case_id"], filters=[("sample_id", "in", [*found])]).to_pylist()
+            for row in (row for row in rows if row["shard"]):
+                found[row["sample_id"]].setdefault(manifest.parent.name, str(row["case_id"]))
     return found
 
 
@@ -235,7 +236,8 @@ def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) ->
     for made in (path for pattern in MADE for path in sorted(root.glob(pattern))):
         gone = {sample_id for sample_id in samples if made.name not in kept_in.get(sample_id, ())}
         files = [path for path in (made.rglob("*") if made.is_dir() else [made]) if path.is_file()]
-        if of := set[str]().union(*(mentioned(path, gone) for path in files)):
+        sought = Sought(gone)
+        if of := set[str]().union(*(mentioned(path, sought) for path in files)):
             found[made] = of
     return found
 
@@ -262,16 +264,32 @@ def _forget_on_pages(root: Path) -> None:
                 handle.write(kept)
 
 
-def mentioned(path: Path, samples: Collection[str]) -> set[str]:
+class Sought:
+    """Samples, and clips of them, that files are looked through for: whatever their number, a name in a file is looked up at once."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
+        self.starts = {name[:CLIP_PREFIX] for name in names}
+        self._by_start: dict[str, set[str]] = {}
+        for sample_id in (name for name in names if len(name) == 64):
+            self._by_start.setdefault(f"{sample_id[:CLIP_PREFIX]}-", set()).add(sample_id)
+
+    def shown_by(self, name: str) -> set[str]:
+        """Those that a tar member or a clip of this name is of: `<sha256>.mp4`, `<16 digits>-t0-c1+forger.zst`."""
+        stem = name.split(".")[0]
+        return {stem} if stem in self.names else self._by_start.get(stem[: CLIP_PREFIX + 1], set())
+
+
+def mentioned(path: Path, sought: Sought) -> set[str]:
     """Those of the samples, or clips, of which a file holds media or what was made of them: a table, a tar of media or clips, or a stage's report."""
     with open(path, "rb") as handle:
         head = handle.read(TAR_AT + len(TAR))
     if head[:4] == PARQUET:
-        return set().union(*_clips_of(path, samples).values())
+        return set().union(*_clips_of(path, sought).values())
     if head[TAR_AT:] == TAR:
-        return set().union(*(_shown_by(name, samples) for name in _members(path)))
-    if head[:1] == b"{" and path.stat().st_size <= MOST_JSON_BYTES:
-        return _reported(path, samples)
+        return set().union(*(sought.shown_by(name) for name in _members(path)))
+    if head[:1] == b"{":
+        return _reported(path, sought.names)
     return set()
 
 
@@ -346,10 +364,10 @@ def _rewrite(folder: Path, table: "pd.DataFrame", gone: set[str]) -> None:
     """New shards under new names, then the manifest that names them (the one moment that counts); the old ones are strays from then on."""
     leaving = table["sample_id"].isin(gone)
     for shard in sorted(set(table.loc[leaving, "shard"]) - {""}):
-        staying = table[(table["shard"] == shard) & ~leaving]
-        new, places = repack_shard(folder, shard, set(staying["sample_id"]))
-        for index, sample_id in staying["sample_id"].items():
-            table.loc[index, "shard"], table.loc[index, "offset"] = new, places[sample_id]
+        staying = (table["shard"] == shard) & ~leaving
+        new, places = repack_shard(folder, shard, set(table.loc[staying, "sample_id"]))
+        table.loc[staying, "offset"] = table.loc[staying, "sample_id"].map(places).astype("int64")  # of none, too
+        table.loc[staying, "shard"] = new
     table.loc[leaving, list(BLANKED)] = ""
     table.loc[leaving, "quarantine"] = [without_names(reason) for reason in table.loc[leaving, "quarantine"]]
     table.loc[leaving, "path"] = [erased_path(sample_id) for sample_id in table.loc[leaving, "sample_id"]]
@@ -411,10 +429,12 @@ def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: 
 
 def _mentioning(objects: Mapping[str, Path], samples: Collection[str]) -> dict[str, set[str]]:
     shown_in = {sample_id: {sample_id} for sample_id in samples}  # and by clip
+    sought = Sought(samples)
     for path in objects.values():
-        for clip, of in _clips_of(path, samples).items() if _begins(path, PARQUET) else ():
+        for clip, of in _clips_of(path, sought).items() if _begins(path, PARQUET) else ():
             shown_in.setdefault(clip, set()).update(of)
-    found = {md5: set[str]().union(*(shown_in[name] for name in mentioned(path, shown_in))) for md5, path in objects.items()}
+    sought = Sought(shown_in)
+    found = {md5: set[str]().union(*(shown_in[name] for name in mentioned(path, sought))) for md5, path in objects.items()}
     return {md5: of for md5, of in found.items() if of}
 
 
@@ -450,7 +470,7 @@ def is_emptied(root: Path, batch: str) -> bool:
     return bool(erased.any() and (erased | refused).all())
 
 
-def _clips_of(path: Path, samples: Collection[str]) -> dict[str, set[str]]:
+def _clips_of(path: Path, sought: Sought) -> dict[str, set[str]]:
     """Ids of the clips, or videos, in a table that show some of the samples, as its own, as source or as donor, each with those.
 
     Of a row without a clip that still names a shard it is the sample.
@@ -462,27 +482,37 @@ def _clips_of(path: Path, samples: Collection[str]) -> dict[str, set[str]]:
         names = pyarrow.parquet.read_schema(path).names
         of_videos = {"unit", "cluster"} <= set(names) and "donor_clip" not in names
         if of_videos:  # what models say of each: `<sha256>`, or of what was forged from it `<sha256>+forger`
-            units = pyarrow.parquet.read_table(path, columns=["unit"])["unit"].to_pylist()
-            return {unit: {content} for unit in units if (content := unit.split("+")[0]) in samples}
+            units = [row["unit"] for row in rows_that_begin(path, ["unit"], ["unit"], sought.starts)]
+            return {unit: {content} for unit in units if (content := unit.split("+")[0]) in sought.names}
         if not {"sample_id", "shard"} <= set(names):
             return {}
-        columns = [name for name in ("sample_id", "shard", "clip_id", "source_clip", "donor_clip") if name in names]
-        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+        naming = [name for name in ("sample_id", "clip_id", "source_clip", "donor_clip") if name in names]
+        rows = rows_that_begin(path, [*naming, "shard"], naming, sought.starts)
     except (OSError, pyarrow.ArrowInvalid):
         return {}
     found: dict[str, set[str]] = {}
     for row in (row for row in rows if row["shard"]):
-        if of := set[str]().union(*(_shown_by(row.get(name) or "", samples) for name in ("sample_id", "clip_id", "source_clip", "donor_clip"))):
+        if of := set[str]().union(*(sought.shown_by(row[name] or "") for name in naming)):
             found.setdefault(row.get("clip_id") or row["sample_id"], set()).update(of)
     return found
 
 
-def _shown_by(name: str, samples: Collection[str]) -> set[str]:
-    """Those of the samples, or clips, that a tar member or a clip of this name is of: `<sha256>.mp4`, `<16 digits>-t0-c1+forger.zst`."""
-    stem = name.split(".")[0]
-    if stem in samples or "-" not in stem:
-        return {stem} if stem in samples else set()
-    return {one for one in samples if len(one) == 64 and stem.startswith(f"{one[:CLIP_PREFIX]}-")}
+def rows_that_begin(path: Path, columns: Sequence[str], naming: Sequence[str], starts: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table in which one of the columns `naming` begins with one of these `starts`, of CLIP_PREFIX digits.
+
+    No other row becomes Python's: the half million clips of a large batch would take half a gigabyte.
+    """
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    wanted = pyarrow.array(sorted(starts), pyarrow.string())
+    rows: list[dict[str, Any]] = []
+    with pyarrow.parquet.ParquetFile(path) as table:
+        for batch in table.iter_batches(columns=[*columns]):
+            begins = (pyarrow.compute.utf8_slice_codeunits(batch[name].cast(pyarrow.string()), 0, CLIP_PREFIX) for name in naming)
+            rows += batch.filter(reduce(pyarrow.compute.or_, (pyarrow.compute.is_in(one, wanted) for one in begins))).to_pylist()
+    return rows
 
 
 def _members(path: Path) -> Iterator[str]:
@@ -496,7 +526,7 @@ def _members(path: Path) -> Iterator[str]:
 
 def _reported(path: Path, samples: Collection[str]) -> set[str]:
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)  # however large: the stage that wrote it held it whole, too
     except (OSError, ValueError):
         return set()
     rows = found.get("samples") if isinstance(found, dict) else None

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -103,15 +103,21 @@ class Journal:
 
         What `decide` raises passes through, and nothing is added then.
         """
+        added = self.append_all(lambda events: [decision] if (decision := decide(events)) is not None else [])
+        return added[0] if added else None
+
+    def append_all(self, decide: Callable[[Sequence[Event]], Iterable[tuple[str, dict[str, Any]]]]) -> list[Event]:
+        """`append_if` for several events, which are written at once: of a kill as many of the first are left as were written whole."""
         with self._locked() as descriptor:
             content = _parse(self.path, _read_all(descriptor))
-            decision = decide(content.events)
-            if decision is None:
-                return None
-            event = _make_event(content.events[-1] if content.events else None, self._now(), *decision)
-            self._repair(descriptor, content)
-            self._write(descriptor, (_line(event) + "\n").encode())
-            return event
+            last, added = content.events[-1] if content.events else None, list[Event]()
+            for kind, fields in decide(content.events):
+                last = _make_event(last, self._now(), kind, fields)
+                added.append(last)
+            if added:
+                self._repair(descriptor, content)
+                self._write(descriptor, "".join(f"{_line(event)}\n" for event in added).encode())
+            return added
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -150,10 +156,10 @@ class Journal:
             os.lseek(descriptor, content.whole_bytes, os.SEEK_SET)
             _write_fully(descriptor, b"\n")
 
-    def _write(self, descriptor: int, line: bytes) -> None:
+    def _write(self, descriptor: int, lines: bytes) -> None:
         end = os.lseek(descriptor, 0, os.SEEK_END)
         try:
-            _write_fully(descriptor, line)
+            _write_fully(descriptor, lines)
             os.fsync(descriptor)
         except OSError as problem:
             os.ftruncate(descriptor, end)

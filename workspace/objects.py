@@ -18,11 +18,13 @@ import yaml
 from configobj import ConfigObj
 
 from workspace.errors import DataError, SettingsError, WorkspaceError
-from workspace.files import parse_yaml
+from workspace.files import parse_yaml, read_json, remove_torn, write_json
 from workspace.revisions import git
 
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
+NAMED = Path(".vigil/named")  # what each commit names, a file a commit: hashes alone, no name that an erasure would have to look for
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 FOLDER = ".dir"  # ends the md5 of a folder's list of files
 STALE_SECONDS = 3600
 HISTORIES = ("reports/continual.json", "reports/decay.json")  # a row a cycle, which nothing makes again
@@ -151,14 +153,24 @@ def is_own(root: Path, folder: Path) -> bool:
     return (root / ".vigil").resolve() in folder.resolve().parents
 
 
-def revisions(root: Path) -> list[str]:
-    """Every branch and tag, by its short name."""
-    return git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags").split()
+def revisions(root: Path) -> dict[str, str]:
+    """Every branch and tag, by its short name, with its commit."""
+    return _commits(root, "refname:short", "refs/heads", "refs/remotes", "refs/tags")
+
+
+def _commits(root: Path, name: str, *which: str) -> dict[str, str]:
+    lines = git(root, "for-each-ref", f"--format=%({name}) %(objectname) %(*objectname)", *which).splitlines()  # the last is a tag's that has a message
+    return {words[0]: words[-1] for words in map(str.split, lines)}
 
 
 def named_by(root: Path) -> dict[str, set[str]]:
     """The md5s of the outputs of each branch and tag, and of what lies in the workspace now (WORKSPACE); those of a folder's files are in its list."""
-    named = {name: _named_in(root, name) for name in revisions(root)}
+    commits = revisions(root)
+    named = {name: _named_in(root, commit) for name, commit in commits.items()}
+    with suppress(OSError):
+        remove_torn(root / NAMED / "*")
+        for stale in {path.stem for path in (root / NAMED).glob("*.json")}.difference(commits.values()):
+            (root / NAMED / f"{stale}.json").unlink(missing_ok=True)
     here = [root / LOCK, *root.glob("data/*/*.dvc"), *root.glob("models/*.dvc")]
     named[WORKSPACE] = {md5 for path in here if path.is_file() for md5 in outputs_in(path.read_text(encoding="utf-8")).values()}
     return named
@@ -187,15 +199,32 @@ def tags_needing(root: Path, md5s: set[str]) -> dict[str, set[str]]:
     """The tags that cannot be restored whole without these objects, oldest first, each with those of them that it needs."""
     stores = objects_in(cache_of(root))
     found = {}
-    for tag in git(root, "tag", "-l", "vigil/*", "--sort=creatordate").split():
-        if needed := md5s & with_files(stores, _named_in(root, tag)):
+    for tag, commit in _commits(root, "refname:strip=2", "--sort=creatordate", "refs/tags/vigil/**").items():
+        if needed := md5s & with_files(stores, _named_in(root, commit)):
             found[tag] = needed
     return found
 
 
-def _named_in(root: Path, revision: str) -> set[str]:
-    pointers = git(root, "grep", "-h", "-o", "-E", r"md5: [0-9a-f]{32}(\.dir)?", revision, "--", "*.dvc", check=False)  # each names its one output
-    return {line.removeprefix("md5: ") for line in pointers.splitlines()} | set(outputs_in(git(root, "show", f"{revision}:./{LOCK}", check=False)).values())
+def _named_in(root: Path, commit: str) -> set[str]:
+    """What a commit names, as it was noted, or read now and noted: a commit never changes, and dvc.lock grows with every batch."""
+    kept = root / NAMED / f"{commit}.json"
+    with suppress(*UNREADABLE):
+        md5s = read_json(kept)["md5s"]
+        if isinstance(md5s, list) and all(MD5.fullmatch(md5) for md5 in md5s):
+            return set(md5s)
+    named = _read_named(root, commit)
+    with suppress(OSError):  # on a full disk, where `vigil gc` is to make room
+        write_json(kept, {"md5s": sorted(named)})
+    return named
+
+
+def _read_named(root: Path, commit: str) -> set[str]:
+    """Raises WorkspaceError where git cannot read all of it (of `git grep` nobody could tell): noted as one that names less, it would lose what it needs."""
+    entries = (entry.partition("\t") for entry in git(root, "ls-tree", "-r", "-z", commit).split("\0"))
+    blobs = {path: about.split()[-1] for about, _, path in entries if path == LOCK or path.endswith(".dvc")}
+    lock = git(root, "show", blobs.pop(LOCK)) if LOCK in blobs else ""
+    pointers = git(root, "show", *blobs.values()) if blobs else ""
+    return {found[0] for found in re.finditer(rf"(?<=md5: ){MD5.pattern}", pointers)} | set(outputs_in(lock).values())  # a pointer names its one output
 
 
 def outputs_in(text: str) -> dict[str, str]:

@@ -516,7 +516,7 @@ def test_an_erasure_names_the_batches_that_keep_the_file_and_takes_out_of_them_w
     assert (said["training"], said["kept_in"]) == ("requested", ["press-batch"]) and f"vigil erase {answered}" in said["next"]
     done = {one["sha256"]: one["training"] for one in finish_erasures(filled, world.database)}
     assert done[conflict]["batches"] == ["press-batch"] and done[answered].startswith("press-batch has it from a source of its own")
-    assert [batches_with(filled, one) for one in (conflict, held, answered)] == [{}, {"press-batch": ""}, {"press-batch": ""}]
+    assert batches_with(filled, (conflict, held, answered)) == {conflict: {}, held: {"press-batch": ""}, answered: {"press-batch": ""}}
     kept = {one["sha256"]: one["detail"]["kept_in"] for one in erasing.erasures()}
     assert kept == {conflict: [], held: ["press-batch"], answered: ["press-batch"]}
     world.close()

@@ -249,7 +249,7 @@ def test_what_is_erased_while_a_cycle_is_open_is_taken_out_when_it_ends(tmp_path
         conclude(root, settings, journal, cycle, Decision("held", "nothing was trained"))
     assert f"erased {gone[:16]} on request; the weights of {cycle.cycle} learned from it and stay" in capsys.readouterr().err
     use = read_manifest(root / "data" / "raw" / batch).set_index("sample_id")["use"]
-    assert use[gone] == "never" != use[sha256_bytes(contents[1])] and not batches_with(root, gone)
+    assert use[gone] == "never" != use[sha256_bytes(contents[1])] and not batches_with(root, [gone])[gone]
     assert verify(root).whole, "the batch that was packed anew is on the remote"
     assert erasures() == ("none waits", False)
     erase(root, settings, [sha256_bytes(contents[2])], "ana", "asked to")

@@ -254,6 +254,26 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path):
     assert journal.path.read_bytes() == before and journal.verify() == []
 
 
+def test_several_events_are_added_at_once_and_a_kill_leaves_the_first_of_them(tmp_path):
+    journal = three(tmp_path)
+    before = journal.path.read_bytes()
+
+    def lacking(events):
+        there = {event["batch"] for event in events}
+        return [("batch_added", {"batch": name, "source": "x", "samples": 1, "quarantined": 0}) for name in ("b4", "b5", "b6") if name not in there]
+
+    with pytest.raises(JournalError, match="Nothing was written"):
+        journal.append_all(lambda events: [*lacking(events), ("batch_added", {"batch": "b7"})])
+    assert journal.path.read_bytes() == before
+    assert [event.seq for event in journal.append_all(lacking)] == [4, 5, 6] and journal.append_all(lacking) == []
+    whole = journal.path.read_bytes()
+    for length in range(len(before), len(whole)):
+        journal.path.write_bytes(whole[:length])
+        journal.append_all(lacking)
+        assert [event["batch"] for event in journal.events()] == ["b1", "b2", "b3", "b4", "b5", "b6"]
+        journal.torn_path.unlink(missing_ok=True)
+
+
 def test_a_file_replaced_by_git_while_a_writer_waits_is_the_one_written_to(tmp_path):
     # A lock on the old file says nothing about the new one.
     journal = three(tmp_path)
