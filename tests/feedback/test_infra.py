@@ -190,6 +190,15 @@ def test_the_deployment_names_a_flow_that_exists_and_the_default_slot() -> None:
     assert deployment["work_pool"]["name"]
 
 
+def test_the_worker_runs_one_cycle_at_a_time_and_the_server_counts_none() -> None:
+    """Prefect keeps a deployment's slot in its database, and its lease in memory: after a power cut the slot stayed taken, and no cycle started again."""
+    (deployment,) = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
+    assert "concurrency_limit" not in deployment
+    text = (INFRA / "README.md").read_text()
+    started = re.findall(rf"^ +prefect worker start --pool {deployment['work_pool']['name']}(.*)$", text, re.MULTILINE)
+    assert started and all(words.split()[:2] == ["--limit", "1"] for words in started)
+
+
 def test_what_the_readme_says_starts_a_cycle_at_once_is_a_persons_question(tmp_path: Path) -> None:
     """The deployment asks as a timer does, and `prefect deployment run` asked so too: `Completed`, with nothing done where no week was due."""
     (deployment,) = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
