@@ -8,9 +8,10 @@ from typing import Any
 
 import typer
 
-from feedback.database import NO_TABLES, URL_VARIABLE, Database, file_of, schema_behind
+from feedback.database import NO_TABLES, URL_VARIABLE, Database, damaged, file_of, schema_behind
 from feedback.secret import FILE, VARIABLE, load_secret
 from workspace.errors import DataError, WorkspaceError
+from workspace.registry import damage_of
 from workspace.settings import Settings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +32,9 @@ def named_key(word: str) -> str:
 
 
 def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:
-    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}. Raises WorkspaceError where there is no database, and makes none."""
+    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}. Raises WorkspaceError where there is no database, and makes none;
+    DatabaseDamaged where the trail is whole and something else in the database is not: it says whether a backup is whole.
+    """
     from dataclasses import asdict
 
     from feedback import audit
@@ -39,6 +42,9 @@ def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, 
     _refuse_none(root, settings)
     with closing(Database(root, settings)) as database:
         found = audit.verify(database, expect)
+    file = file_of(root, settings)
+    if not found.broken_at and file is not None and (wrong := damage_of(file)):
+        raise damaged(wrong)
     return {**asdict(found), "whole": not found.broken_at}
 
 
