@@ -95,7 +95,7 @@ def _run(application: FastAPI, settings: Settings, host: str, listener: socket.s
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
         proxy_headers=bool(settings.serve.trusted_proxies) and not probe,
-        forwarded_allow_ips=list(settings.serve.trusted_proxies),
+        forwarded_allow_ips=[seen for one in settings.serve.trusted_proxies for seen in _as_seen(one)],
     )
     server = _Server(config, host, ready_file, application.state.serving if probe else None, None if probe else application)
     try:
@@ -105,6 +105,12 @@ def _run(application: FastAPI, settings: Settings, host: str, listener: socket.s
     finally:
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
+
+
+def _as_seen(proxy: str) -> list[str]:
+    """How a proxy, or a network of them, may show: where the service listens on `::`, who comes over IPv4 is ::ffff:10.0.0.7."""
+    network = ipaddress.ip_network(proxy)
+    return [proxy, f"::ffff:{network.network_address}/{96 + network.prefixlen}"] if network.version == 4 else [proxy]
 
 
 class _Server(uvicorn.Server):

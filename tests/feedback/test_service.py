@@ -10,16 +10,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
-from tests.feedback.conftest import MAX_UPLOAD_BYTES, Service, model_sha256, running, wait_for
+from feedback.secret import SHORTEST, VARIABLE
+from tests.feedback.conftest import MAX_UPLOAD_BYTES, PASSWORD, Service, model_sha256, running, wait_for
 from tests.feedback.world import open_to_others
 from workspace.files import sha256_bytes
 from workspace.manifest import read_manifest
+from workspace.profiles import compose_params
 from workspace.settings import Settings
 
 
@@ -303,6 +306,30 @@ def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, shared: Ser
 
     with pytest.raises(WorkspaceError, match="Cannot listen"):
         serve(tmp_path / "another", settings, "127.0.0.1", int(shared.url.rsplit(":", 1)[1]))
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "127.0.0.0/8", "10.0.0.0/8"])
+def test_a_service_that_listens_on_ipv6_and_ipv4_believes_a_proxy_by_its_ipv4_address(
+    tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """With `--host ::` whoever comes over IPv4 comes from ::ffff:127.0.0.1, and the proxy that the settings named was none."""
+    try:
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True):
+            pass
+    except (OSError, ValueError) as problem:
+        pytest.skip(f"this machine has no IPv6: {problem}")
+    monkeypatch.setenv(VARIABLE, "5" * SHORTEST)
+    root = tmp_path / "workspace"
+    (root / ".vigil").mkdir(parents=True)
+    params = compose_params("demo").replace("sign_ups_per_hour: 30", "sign_ups_per_hour: 1")
+    (root / "params.yaml").write_text(params.replace("trusted_proxies: []", f"trusted_proxies: [{named}]"))
+    with running(root, "--model-dir", str(models[0]), "--host", "::") as service:
+        made = []
+        for number in range(2):
+            person = {"name": "N", "email": f"n{number}@example.org", "user_name": f"nora{number}", "password": PASSWORD}
+            url = f"http://127.0.0.1:{urlsplit(service.url).port}/v1/sign-up"
+            made.append(httpx.post(url, json=person, headers={"x-forwarded-for": f"203.0.113.{number}"}, trust_env=False).status_code)
+    assert made == [201, 429 if named.startswith("10.") else 201]
 
 
 def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models: tuple[Path, Path], service: Service, settings: Settings) -> None:
