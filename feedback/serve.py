@@ -27,6 +27,7 @@ from feedback.api.guard import THIS_MACHINE
 from feedback.api.limits import BoundedProtocol
 from feedback.api.probe import create_probe
 from feedback.log import start_log
+from feedback.same_secret import note_secret
 from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
@@ -76,8 +77,12 @@ def serve(
         if local and not os.environ.get(VARIABLE):
             LOG.warning("no %s in the environment: this workspace's own secret is used, which is enough for this machine alone", VARIABLE)
         names = {*settings.serve.host_names, host, *THIS_MACHINE} if local or settings.serve.host_names else ()
-        application = create_app(root, settings, load_secret(root, local), model_dir, sorted(names))
-        with application.state.service.database.serving_alone(_url(host, listener)):
+        secret = load_secret(root, local)
+        application = create_app(root, settings, secret, model_dir, sorted(names))
+        database = application.state.service.database
+        with database.serving_alone(_url(host, listener)):
+            if changed := note_secret(database, secret):
+                LOG.warning("%s", changed)
             _run(application, settings, host, listener, ready_file, probe)
 
 

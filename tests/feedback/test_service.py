@@ -20,10 +20,12 @@ from feedback.handover import export_reviewed, mark_ingested, source, waiting
 from feedback.secret import SHORTEST, VARIABLE
 from tests.feedback.conftest import MAX_UPLOAD_BYTES, PASSWORD, Service, model_sha256, running, wait_for
 from tests.feedback.world import open_to_others
+from vigil.people import add_key
+from workspace.errors import WorkspaceError
 from workspace.files import sha256_bytes
 from workspace.manifest import read_manifest
 from workspace.profiles import compose_params
-from workspace.settings import Settings
+from workspace.settings import Settings, load_settings
 
 
 def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -346,6 +348,21 @@ def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models
     service.stop(signal.SIGKILL)
     with running(root, "--model-dir", str(models[0])) as another:
         assert another.client.get("/healthz").status_code == 200
+
+
+def test_a_service_says_that_its_secret_is_another_one_and_goes_on_with_it(root: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, said = load_settings(root / "params.yaml"), []
+    for given in ("a", "a", "b"):
+        monkeypatch.setenv(VARIABLE, given * SHORTEST)
+        with running(root, "--model-dir", str(models[0])) as service:
+            key = add_key(root, settings, "rob", given)["key"]
+            opened = httpx.get(f"{service.url}/v1/detections", headers={"authorization": f"Bearer {key}"}, trust_env=False)
+            assert opened.status_code == 200
+            said.append("the secret is another one" in service.log.read_text())
+    assert said == [False, False, True]
+    monkeypatch.setenv(VARIABLE, "a" * SHORTEST)
+    with pytest.raises(WorkspaceError, match="No key was made"):
+        add_key(root, settings, "rob", "of before")
 
 
 def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_probe_alone(shared: Service) -> None:
