@@ -50,9 +50,9 @@ class Session:
 
 
 class Accounts:
-    """The people of one service. Safe to use from several threads."""
+    """The people of one service. Safe to use from several threads. `secret`: None where no session and no key is made or known by its text."""
 
-    def __init__(self, database: Database, secret: Secret, settings: FeedbackSettings) -> None:
+    def __init__(self, database: Database, secret: Secret | None, settings: FeedbackSettings) -> None:
         self.database, self.secret, self.settings = database, secret, settings
         self._hasher = PasswordHasher()  # argon2id, RFC 9106's low-memory choice
         self._nobody = self._hasher.hash(secrets.token_hex(16))  # an unknown name takes as long as a wrong password
@@ -285,6 +285,7 @@ class Accounts:
             return False
 
     def _digest(self, text: str) -> str:
+        assert self.secret is not None
         return self.secret.digest("accounts", text)
 
     def _forget(self) -> None:

@@ -123,12 +123,7 @@ class Database:
 
     def _migrate(self, take_over: bool) -> None:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces each plug-in as it is imported
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        script = ScriptDirectory.from_config(config)
+        config, script = _migrations()
         head = script.get_current_head()
         with self._transaction() as connection:
             now = _revision(connection)
@@ -195,14 +190,9 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
 
     Raises WorkspaceError where the database cannot be reached or is newer than this Vigil, DatabaseDamaged where it cannot be read or a table is gone.
     """
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
     if not exists(root, settings):
         return None
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    script = ScriptDirectory.from_config(config)
+    _, script = _migrations()
     head = str(script.get_current_head())
     url = database_url(root, settings)
     # of SQLite not as the service opens it: that would write to the file
@@ -221,6 +211,15 @@ def schema_behind(root: Path, settings: Settings) -> tuple[str, str] | None:
     finally:
         engine.dispose()
     return None if now == head else (now, head)
+
+
+def _migrations() -> "tuple[Config, ScriptDirectory]":
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))  # read as in an ini file, where a % begins a name
+    return config, ScriptDirectory.from_config(config)
 
 
 def _refuse_unknown(connection: Connection, now: str | None, script: "ScriptDirectory", shown_url: str) -> None:

@@ -84,10 +84,9 @@ def load_secret(root: Path, local: bool = True) -> Secret:
     return _read(path)
 
 
-def refuse_short(root: Path) -> None:
-    """Raises WorkspaceError where the secret that a service here would use is none; nothing is made."""
-    if not _given() and (root / FILE).exists():
-        _read(root / FILE)
+def find_secret(root: Path) -> Secret | None:
+    """The environment's secret, else the workspace's own; None where there is neither, and none is made. Raises WorkspaceError for one that is too short."""
+    return _given() or (_read(root / FILE) if (root / FILE).exists() else None)
 
 
 def _given() -> Secret | None:

@@ -27,6 +27,7 @@ from feedback.api.guard import THIS_MACHINE
 from feedback.api.limits import BoundedProtocol
 from feedback.api.probe import create_probe
 from feedback.log import start_log
+from feedback.same_secret import note_secret
 from feedback.secret import VARIABLE, load_secret
 from feedback.serving import Serving
 from workspace.errors import ModelFileError, VigilError, WorkspaceError
@@ -76,8 +77,12 @@ def serve(
         if local and not os.environ.get(VARIABLE):
             LOG.warning("no %s in the environment: this workspace's own secret is used, which is enough for this machine alone", VARIABLE)
         names = {*settings.serve.host_names, host, *THIS_MACHINE} if local or settings.serve.host_names else ()
-        application = create_app(root, settings, load_secret(root, local), model_dir, sorted(names))
-        with application.state.service.database.serving_alone(_url(host, listener)):
+        secret = load_secret(root, local)
+        application = create_app(root, settings, secret, model_dir, sorted(names))
+        database = application.state.service.database
+        with database.serving_alone(_url(host, listener)):
+            if changed := note_secret(database, secret):
+                LOG.warning("%s", changed)
             _run(application, settings, host, listener, ready_file, probe)
 
 
@@ -95,7 +100,7 @@ def _run(application: FastAPI, settings: Settings, host: str, listener: socket.s
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
         proxy_headers=bool(settings.serve.trusted_proxies) and not probe,
-        forwarded_allow_ips=list(settings.serve.trusted_proxies),
+        forwarded_allow_ips=[seen for one in settings.serve.trusted_proxies for seen in _as_seen(one)],
     )
     server = _Server(config, host, ready_file, application.state.serving if probe else None, None if probe else application)
     try:
@@ -105,6 +110,12 @@ def _run(application: FastAPI, settings: Settings, host: str, listener: socket.s
     finally:
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
+
+
+def _as_seen(proxy: str) -> list[str]:
+    """How a proxy, or a network of them, may show: where the service listens on `::`, who comes over IPv4 is ::ffff:10.0.0.7."""
+    network = ipaddress.ip_network(proxy)
+    return [proxy, f"::ffff:{network.network_address}/{96 + network.prefixlen}"] if network.version == 4 else [proxy]
 
 
 class _Server(uvicorn.Server):

@@ -44,6 +44,7 @@ WORKSPACE = Table(  # whose database this is, one row (feedback/belonging.py); n
     Column("id", String, primary_key=True),
     Column("place", String, nullable=False),  # host:path, for people
 )
+SECRET = Table("secret", METADATA, Column("fingerprint", String, primary_key=True))  # which one the service has, one row (feedback/same_secret.py)
 
 # -- people -------------------------------------------------------------------------------------------------------------
 USERS = Table(

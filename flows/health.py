@@ -135,11 +135,11 @@ def _remote(patient: Patient) -> Iterator[Row]:
 def _service(patient: Patient) -> Iterator[Row]:
     """Whether the service's database and secret can be used: a cycle asks that database for corrections, too."""
     from feedback.database import damaged, exists, file_of, schema_behind
-    from feedback.secret import refuse_short
+    from feedback.secret import find_secret
 
     root, settings = patient.root, patient.settings
     try:
-        refuse_short(root)
+        find_secret(root)
         there, file = exists(root, settings), file_of(root, settings)
         if there and file is not None and (wrong := registry.damage_of(file)):
             raise damaged(wrong)

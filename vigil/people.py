@@ -13,7 +13,7 @@ from typing import Any
 from feedback.access import Actor, Role
 from feedback.accounts import AccountRefused, Accounts
 from feedback.database import Database, now
-from feedback.secret import load_secret
+from feedback.same_secret import secret_for_keys
 from workspace.errors import WorkspaceError
 from workspace.settings import Settings
 
@@ -102,9 +102,11 @@ def key_rows(root: Path, settings: Settings) -> list[dict[str, Any]]:
 
 
 def add_key(root: Path, settings: Settings, user_name: str, name: str) -> dict[str, str]:
-    """A new key of an account: {"id", "key"}; its text is shown this once."""
+    """A new key of an account: {"id", "key"}; its text is shown this once. Raises WorkspaceError where the service would not know it."""
     with _accounts(root, settings) as accounts, _refusals():
-        key_id, text = accounts.create_key(_user(accounts, user_name)["id"], name, WHO)
+        user = _user(accounts, user_name)
+        accounts.secret = secret_for_keys(accounts.database, root)
+        key_id, text = accounts.create_key(user["id"], name, WHO)
     return {"id": key_id, "key": text}
 
 
@@ -120,7 +122,7 @@ def revoke_key(root: Path, settings: Settings, key_id: str) -> None:
 @contextmanager
 def _accounts(root: Path, settings: Settings) -> Iterator[Accounts]:
     with closing(Database(root, settings)) as database:
-        yield Accounts(database, load_secret(root), settings.feedback)
+        yield Accounts(database, None, settings.feedback)  # to list or change accounts needs no secret, and makes none
 
 
 @contextmanager

@@ -1,17 +1,18 @@
 """What can be proven afterwards: `vigil audit verify` of the trail, `vigil verify-report` of a report that was given out."""
 
-import os
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from feedback.database import NO_TABLES, URL_VARIABLE, Database, file_of, schema_behind
-from feedback.secret import FILE, VARIABLE, load_secret
-from workspace.errors import DataError, WorkspaceError
-from workspace.settings import Settings
+from feedback.database import NO_TABLES, URL_VARIABLE, Database, damaged, exists, file_of, schema_behind
+from feedback.same_secret import is_another
+from feedback.secret import FILE, VARIABLE, find_secret
+from workspace.errors import DataError, VigilError, WorkspaceError
+from workspace.registry import damage_of
+from workspace.settings import Settings, load_settings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -31,7 +32,9 @@ def named_key(word: str) -> str:
 
 
 def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, Any]:
-    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}. Raises WorkspaceError where there is no database, and makes none."""
+    """Walk the audit trail: {"entries", "last_hash", "broken_at", "why", "whole"}. Raises WorkspaceError where there is no database, and makes none;
+    DatabaseDamaged where the trail is whole and something else in the database is not: it says whether a backup is whole.
+    """
     from dataclasses import asdict
 
     from feedback import audit
@@ -39,6 +42,9 @@ def verify_trail(root: Path, settings: Settings, expect: str = "") -> dict[str, 
     _refuse_none(root, settings)
     with closing(Database(root, settings)) as database:
         found = audit.verify(database, expect)
+    file = file_of(root, settings)
+    if not found.broken_at and file is not None and (wrong := damage_of(file)):
+        raise damaged(wrong)
     return {**asdict(found), "whole": not found.broken_at}
 
 
@@ -70,20 +76,27 @@ def report_key(root: Path) -> dict[str, str]:
     """The key that reports of this workspace's service are verified with: {"algorithm", "key"}. Raises DataError where the workspace has none."""
     from feedback.report import ALGORITHM
 
-    if not (key := _own_key(root)):
-        how = f"Start the service once (`vigil serve`), or give its secret as {VARIABLE}; a running service tells it at /v1/report-key."
-        raise DataError("There is no key to print.", why=_keyless(root), next_step=how)
+    key, why = _own_key(root)
+    if not key:
+        how = f"Give the service's secret as {VARIABLE}, or start it once (`vigil serve`) where it never ran; a running service tells it at /v1/report-key."
+        raise DataError("There is no key to print.", why=why, next_step=how)
     return {"algorithm": ALGORITHM, "key": key}
 
 
-def _own_key(root: Path) -> str:
+def _own_key(root: Path) -> tuple[str, str]:
+    """(the public key of this workspace's service, '') or ('', why it is not known here). Makes nothing."""
     from feedback.report import public_key
 
-    return public_key(load_secret(root)) if os.environ.get(VARIABLE) or (root / FILE).is_file() else ""
-
-
-def _keyless(root: Path) -> str:
-    return f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
+    secret = find_secret(root)
+    with suppress(VigilError):  # a database that cannot be asked, or is of before, says nothing
+        settings = load_settings(root / "params.yaml")
+        if exists(root, settings) and not schema_behind(root, settings):
+            with closing(Database(root, settings)) as database:
+                if is_another(database, secret):
+                    return "", "the service has another secret than this command"
+    if secret is None:
+        return "", f"{root} has no key of its own: it lies in {FILE}, which no clone has, and is made when the service starts"
+    return public_key(secret), ""
 
 
 def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
@@ -104,10 +117,10 @@ def check_report(file: Path, root: Path | None, key: str) -> dict[str, Any]:
                 f"{file} is a PDF.", why="what is drawn on its pages is not signed; the signed report is attached to it as report.json", next_step=how
             )
     if not key and root is not None:
-        key = _own_key(root)
-    if root is not None and not key:
-        how = f"Give the service's key with --key, or its secret as {VARIABLE}."
-        raise DataError("Whether this report is ours cannot be told.", why=_keyless(root), next_step=how)
+        key, why = _own_key(root)
+        if not key:
+            how = f"Give the service's key with --key, or its secret as {VARIABLE}."
+            raise DataError("Whether this report is ours cannot be told.", why=why, next_step=how)
     found = verify_report(file, key)
     report = found.report
     told = {"detection": report.get("detection", {}).get("id"), "sha256": report.get("media", {}).get("sha256")}

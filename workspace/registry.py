@@ -102,7 +102,7 @@ def damage_of(path: Path) -> str:
     """What is damaged in an SQLite file, in SQLite's words; '' where nothing is, or it is busy."""
     try:
         with closing(sqlite3.connect(path, timeout=DATABASE_SECONDS)) as connection:
-            said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            said = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])  # quick_check compares no index with its table
     except sqlite3.DatabaseError as problem:
         if problem.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):  # one that is busy is not damaged
             return ""

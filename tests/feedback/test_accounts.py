@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from feedback import audit
 from feedback.access import Role
 from feedback.accounts import REMEMBERED_SECONDS, AccountRefused, Accounts
 from feedback.database import Database, now
-from feedback.secret import Secret
-from feedback.tables import API_KEYS, AUDIT, SESSIONS, USERS
+from feedback.same_secret import note_secret
+from feedback.secret import FILE, VARIABLE, Secret, find_secret, load_secret
+from feedback.tables import API_KEYS, AUDIT, SECRET, SESSIONS, USERS
 from tests.feedback.conftest import PASSWORD as THEIRS
 from tests.feedback.conftest import Make, ask, wait_for
 from tests.feedback.databases import KINDS, filled_url
@@ -401,3 +403,61 @@ def test_the_first_admin_is_made_at_the_command_line_with_a_password_from_stdin(
     found = proving.verify_trail(tmp_path, settings)
     assert found["whole"] and found["entries"] == 7 and found["last_hash"] in proving.render_trail(found)
     assert "BROKEN" in proving.render_trail(proving.verify_trail(tmp_path, settings, "f" * 64))
+
+
+def test_a_listing_makes_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One was made beside a service that has its own from the environment, and `vigil verify-report` held its reports to that."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    settings = write_settings(tmp_path)
+    people.add_user(tmp_path, settings, "root", "", "root@example.org", "admin", PASSWORD)
+    people.set_password(tmp_path, settings, "root", f"{PASSWORD}!")
+    assert people.user_rows(tmp_path, settings) and people.key_rows(tmp_path, settings) == []
+    assert not (tmp_path / FILE).exists()
+    people.add_key(tmp_path, settings, "root", "ci")
+    assert (tmp_path / FILE).exists(), "the first key of a service of this machine alone"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_is_made_with_the_secret_of_the_service_or_not_at_all(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed without the service's VIGIL_SECRET the command made a key that opened nothing, without a word."""
+    settings = write_settings(tmp_path, filled_url(kind))
+    people.add_user(tmp_path, settings, "root", "", "root@example.org", "admin", PASSWORD)
+    monkeypatch.setenv(VARIABLE, "a" * 32)
+    service = find_secret(tmp_path)
+    assert service is not None
+    database = Database(tmp_path, settings)
+    assert note_secret(database, service) == note_secret(database, service) == "" and isinstance(service, Secret)
+    key = people.add_key(tmp_path, settings, "root", "ci")["key"]
+    assert Accounts(database, service, settings.feedback).by_key(key, time.monotonic()) is not None
+    for given in ("", "b" * 32):
+        monkeypatch.setenv(VARIABLE, given)
+        with pytest.raises(WorkspaceError, match=f"No key was made(?s:.)*{VARIABLE}"):
+            people.add_key(tmp_path, settings, "root", "other")
+    assert not (tmp_path / FILE).exists() and len(people.key_rows(tmp_path, settings)) == 1
+    other = find_secret(tmp_path)
+    assert other is not None and "another" in note_secret(database, other) and note_secret(database, other) == "", "a change on purpose is noted at the start"
+    people.add_key(tmp_path, settings, "root", "other")
+    database.close()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_database_of_before_has_keys_and_does_not_say_of_which_secret(here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is here is believed until the service starts; where nothing is, the service has its secret from elsewhere."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    settings = write_settings(tmp_path)
+    people.add_user(tmp_path, settings, "root", "", "root@example.org", "admin", PASSWORD)
+    people.add_key(tmp_path, settings, "root", "first")
+    database = Database(tmp_path, settings)
+    with database.write() as connection:
+        connection.execute(SECRET.delete())
+    if here:
+        people.add_key(tmp_path, settings, "root", "second")
+        with database.read() as connection:
+            assert connection.execute(SECRET.select()).all() == []
+        assert note_secret(database, load_secret(tmp_path)) == ""
+    else:
+        (tmp_path / FILE).unlink()
+        with pytest.raises(WorkspaceError, match="No key was made"):
+            people.add_key(tmp_path, settings, "root", "second")
+        assert not (tmp_path / FILE).exists()
+    database.close()

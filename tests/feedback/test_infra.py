@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 import typer.main
 import yaml
 
+from feedback import audit
 from feedback.secret import SHORTEST, VARIABLE, load_secret
 from feedback.serve import is_local
 from flows.policy import what_starts
@@ -26,6 +29,7 @@ from tests.feedback.conftest import Make
 from workspace.cycle import due_week
 from workspace.journal import Journal
 from workspace.profiles import compose_params, project_root
+from workspace.registry import damage_of
 from workspace.settings import parse_settings
 
 INFRA = project_root() / "infra"
@@ -190,6 +194,15 @@ def test_the_deployment_names_a_flow_that_exists_and_the_default_slot() -> None:
     assert deployment["work_pool"]["name"]
 
 
+def test_the_worker_runs_one_cycle_at_a_time_and_the_server_counts_none() -> None:
+    """Prefect keeps a deployment's slot in its database, and its lease in memory: after a power cut the slot stayed taken, and no cycle started again."""
+    (deployment,) = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
+    assert "concurrency_limit" not in deployment
+    text = (INFRA / "README.md").read_text()
+    started = re.findall(rf"^ +prefect worker start --pool {deployment['work_pool']['name']}(.*)$", text, re.MULTILINE)
+    assert started and all(words.split()[:2] == ["--limit", "1"] for words in started)
+
+
 def test_what_the_readme_says_starts_a_cycle_at_once_is_a_persons_question(tmp_path: Path) -> None:
     """The deployment asks as a timer does, and `prefect deployment run` asked so too: `Completed`, with nothing done where no week was due."""
     (deployment,) = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
@@ -200,6 +213,21 @@ def test_what_the_readme_says_starts_a_cycle_at_once_is_a_persons_question(tmp_p
     now = datetime.now(UTC)
     journal.append("week_skipped", week=due_week((), settings.schedule, now), why="nothing new")
     assert what_starts(journal.events(), settings, now, scheduled=asked["scheduled"], reviews=0)
+
+
+def test_the_copy_that_the_readme_has_made_of_a_running_services_database_is_whole(tmp_path: Path, make: Make) -> None:
+    """`To back it up copy the whole folder`: of a service that runs that is a file of before and a log of after."""
+    app, _ = make()
+    database, root = app.state.service.database, app.state.service.root
+    (code,) = re.findall(r'^ +python -c "(.*)"$', (INFRA / "README.md").read_text(), re.MULTILINE)
+    for _ in range(2):  # a copy that is there already is replaced
+        audited = audit.verify(database).entries
+        with database.write() as connection:
+            audit.append(connection, "system:test", "test", "object")
+        subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=60)
+        with closing(sqlite3.connect(root / ".vigil" / "feedback.db.copy")) as copy:
+            assert copy.execute("SELECT count(*) FROM audit").fetchone() == (audited + 1,)
+        assert damage_of(root / ".vigil" / "feedback.db.copy") == "" and (root / ".vigil" / "feedback.db.copy").stat().st_mode & 0o077 == 0
 
 
 def test_the_readme_mentions_every_file_of_the_folder() -> None:

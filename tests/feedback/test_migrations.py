@@ -1,5 +1,8 @@
 """A database of the first service is carried over without loss, on SQLite and PostgreSQL; what is newer than this Vigil is refused."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from tests.feedback.databases import KINDS, database_url, drop_postgres
 from tests.feedback.world import write_settings
 from tests.size import drill
 from workspace.errors import WorkspaceError
+from workspace.profiles import project_root
 
 MOMENT = "2026-11-0{}T10:00:00.000+00:00"
 Rows = dict[str, list[dict[str, Any]]]
@@ -236,3 +240,15 @@ def test_cases_from_before_media_without_a_label_stay_as_they_are(kind: str, tmp
     database.close()
     if url:
         drop_postgres(url)
+
+
+def test_a_checkout_whose_path_has_a_percent_sign_opens_its_database(tmp_path: Path) -> None:
+    """Alembic reads its settings as an ini file, where a % begins a name: every command that needs the database ended as a mistake in Vigil."""
+    (tmp_path / "100%").symlink_to(project_root())
+    write_settings(tmp_path)
+    code = "from pathlib import Path; import feedback.database as it; from workspace.settings import load_settings as read; print(it.MIGRATIONS); "
+    code += "s = read(Path('params.yaml')); it.Database(Path.cwd(), s).close(); print(it.schema_behind(Path.cwd(), s))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "100%")}
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == [str(tmp_path / "100%/feedback/migrations"), "None"]

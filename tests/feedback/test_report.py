@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typer.testing import CliRunner
 
 from feedback import audit
 from feedback.access import Actor, Role
+from feedback.database import Database
 from feedback.report import canonical, case_report, check_report, public_key, report_pdf, verify_report
+from feedback.same_secret import note_secret
 from feedback.sealing import ACTION, NAMED, seal
-from feedback.secret import Secret, load_secret
+from feedback.secret import VARIABLE, Secret, load_secret
 from feedback.service import Gone, Service
 from feedback.tables import AUDIT, DETECTIONS
 from feedback.wording import limits_of
@@ -27,10 +30,10 @@ from model.aggregate import verdict
 from model.inference import UNLIKE
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_service import is_problem
-from tests.feedback.world import World
+from tests.feedback.world import World, write_settings
 from vigil import proving
 from vigil.main import app
-from workspace.errors import WorkspaceError
+from workspace.errors import DataError, WorkspaceError
 from workspace.files import sha256_bytes
 
 OURS, OTHERS = Secret(b"ours" * 8), Secret(b"othr" * 8)
@@ -270,6 +273,28 @@ def test_the_command_knows_its_own_reports(tmp_path: Path, signed: dict[str, Any
     file.write_text(json.dumps(signed))
     changed = command(str(file))
     assert changed.returncode == 1 and "changed after it was signed" in changed.stdout
+
+
+def test_a_report_is_held_to_the_secret_of_the_service_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: dict[str, Any]) -> None:
+    """A secret that lay in the workspace, or a variable of another service, made genuine reports another signer's."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    there = write_settings(tmp_path)
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(signed))
+    with closing(Database(tmp_path, there)) as database:
+        note_secret(database, OURS)
+    for secret, left in (("", False), ("b" * 32, False), ("", True)):
+        monkeypatch.setenv(VARIABLE, secret)
+        if left:
+            load_secret(tmp_path)
+        with pytest.raises(DataError, match=f"cannot be told(?s:.)*another secret(?s:.)*{VARIABLE}"):
+            proving.check_report(file, tmp_path, "")
+        with pytest.raises(DataError, match=r"no key to print(?s:.)*another secret"):
+            proving.report_key(tmp_path)
+    assert proving.check_report(file, tmp_path, public_key(OURS))["trusted"]
+    with closing(Database(tmp_path, there)) as database:
+        note_secret(database, load_secret(tmp_path))
+    assert proving.report_key(tmp_path)["key"] == public_key(load_secret(tmp_path))
 
 
 def test_anybody_is_told_the_key_that_reports_are_verified_with(make: Make) -> None:

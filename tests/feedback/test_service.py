@@ -10,17 +10,22 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
 from feedback.handover import export_reviewed, mark_ingested, source, waiting
-from tests.feedback.conftest import MAX_UPLOAD_BYTES, Service, model_sha256, running, wait_for
+from feedback.secret import SHORTEST, VARIABLE
+from tests.feedback.conftest import MAX_UPLOAD_BYTES, PASSWORD, Service, model_sha256, running, wait_for
 from tests.feedback.world import open_to_others
+from vigil.people import add_key
+from workspace.errors import WorkspaceError
 from workspace.files import sha256_bytes
 from workspace.manifest import read_manifest
-from workspace.settings import Settings
+from workspace.profiles import compose_params
+from workspace.settings import Settings, load_settings
 
 
 def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -305,6 +310,30 @@ def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path, shared: Ser
         serve(tmp_path / "another", settings, "127.0.0.1", int(shared.url.rsplit(":", 1)[1]))
 
 
+@pytest.mark.parametrize("named", ["127.0.0.1", "127.0.0.0/8", "10.0.0.0/8"])
+def test_a_service_that_listens_on_ipv6_and_ipv4_believes_a_proxy_by_its_ipv4_address(
+    tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """With `--host ::` whoever comes over IPv4 comes from ::ffff:127.0.0.1, and the proxy that the settings named was none."""
+    try:
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True):
+            pass
+    except (OSError, ValueError) as problem:
+        pytest.skip(f"this machine has no IPv6: {problem}")
+    monkeypatch.setenv(VARIABLE, "5" * SHORTEST)
+    root = tmp_path / "workspace"
+    (root / ".vigil").mkdir(parents=True)
+    params = compose_params("demo").replace("sign_ups_per_hour: 30", "sign_ups_per_hour: 1")
+    (root / "params.yaml").write_text(params.replace("trusted_proxies: []", f"trusted_proxies: [{named}]"))
+    with running(root, "--model-dir", str(models[0]), "--host", "::") as service:
+        made = []
+        for number in range(2):
+            person = {"name": "N", "email": f"n{number}@example.org", "user_name": f"nora{number}", "password": PASSWORD}
+            url = f"http://127.0.0.1:{urlsplit(service.url).port}/v1/sign-up"
+            made.append(httpx.post(url, json=person, headers={"x-forwarded-for": f"203.0.113.{number}"}, trust_env=False).status_code)
+    assert made == [201, 429 if named.startswith("10.") else 201]
+
+
 def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models: tuple[Path, Path], service: Service, settings: Settings) -> None:
     """Two went by one name as workers: each took the other's jobs away, and a file that was being looked at ran out of attempts."""
     from feedback.serve import serve
@@ -319,6 +348,21 @@ def test_a_workspace_is_served_by_one_service_until_that_ends(root: Path, models
     service.stop(signal.SIGKILL)
     with running(root, "--model-dir", str(models[0])) as another:
         assert another.client.get("/healthz").status_code == 200
+
+
+def test_a_service_says_that_its_secret_is_another_one_and_goes_on_with_it(root: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, said = load_settings(root / "params.yaml"), []
+    for given in ("a", "a", "b"):
+        monkeypatch.setenv(VARIABLE, given * SHORTEST)
+        with running(root, "--model-dir", str(models[0])) as service:
+            key = add_key(root, settings, "rob", given)["key"]
+            opened = httpx.get(f"{service.url}/v1/detections", headers={"authorization": f"Bearer {key}"}, trust_env=False)
+            assert opened.status_code == 200
+            said.append("the secret is another one" in service.log.read_text())
+    assert said == [False, False, True]
+    monkeypatch.setenv(VARIABLE, "a" * SHORTEST)
+    with pytest.raises(WorkspaceError, match="No key was made"):
+        add_key(root, settings, "rob", "of before")
 
 
 def test_the_description_of_the_api_names_every_route_and_raw_clips_are_for_the_probe_alone(shared: Service) -> None:

@@ -394,6 +394,28 @@ def test_a_damaged_database_of_the_service_is_called_so(tmp_path: Path, way: str
     assert done.returncode == 1 and "The service's database is damaged." in done.stderr and "backup" in done.stderr, done.stderr
 
 
+def test_a_database_copied_while_it_was_written_to_is_called_damaged(tmp_path: Path) -> None:
+    """Pages of before and after a write: each can be read, but an index lacks a row of its table. The doctor and the audit called such a copy whole."""
+    root = tmp_path / "w"
+    open_workspace(root, "demo")
+    settings = load_settings(root / "params.yaml")
+    Database(root, settings).close()
+    index = "name = 'ix_deliveries_state'"
+    with closing(sqlite3.connect(root / "feedback.db", isolation_level=None)) as connection:
+        kept = connection.execute(f"SELECT * FROM sqlite_schema WHERE {index}").fetchone()
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(f"DELETE FROM sqlite_schema WHERE {index}")
+    columns = "(id, webhook_id, event, body, state, attempts, next_at, last_error)"
+    with closing(sqlite3.connect(root / "feedback.db", isolation_level=None)) as connection:
+        connection.execute(f"INSERT INTO deliveries {columns} VALUES ('1', '1', 'e', '{{}}', 'waiting', 0, '', '')")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", kept)
+    (row,) = [row for row in examine(root, settings) if row["check"] == "service"]
+    assert not row["ok"] and "database is damaged" in row["found"] and "ix_deliveries_state" in row["found"] and "backup" in row["next"]
+    done = vigil("audit", "verify", "-w", root, check=False)
+    assert done.returncode == 1 and "The service's database is damaged." in done.stderr and "backup" in done.stderr, done.stderr
+
+
 def held_first(root: Path) -> tuple[Settings, str]:
     """A workspace whose first cycle the gates held: the settings, and the cycle, whose batch is b1."""
     open_workspace(root, "demo")
