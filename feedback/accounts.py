@@ -5,13 +5,14 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
@@ -30,6 +31,7 @@ REMEMBERED = 4096
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{2,31}")
 _ID = re.compile(ID)
+_ACCOUNT = select(*(column for column in USERS.columns if column.name != "password_hash"))
 
 
 class AccountRefused(Exception):
@@ -157,23 +159,24 @@ class Accounts:
 
     def users(self) -> list[dict[str, Any]]:
         """Every account without its password hash, the oldest first; `locked_until` of a lock that stands, else ''."""
-        columns = [USERS.c[name] for name in ("id", "created_at", "name", "email", "user_name", "role", "disabled", "failed_logins", "locked_until")]
-        with self.database.read() as connection:
-            rows = [dict(row) for row in connection.execute(select(*columns).order_by(USERS.c.created_at, USERS.c.id)).mappings()]
-        moment = now()
-        return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
+        return self._users(_ACCOUNT.order_by(USERS.c.created_at, USERS.c.id))
 
     def by_id(self, user_id: str) -> dict[str, Any] | None:
         """One account by its id alone, or None."""
-        return next((row for row in self.users() if row["id"] == user_id), None)
+        return next(iter(self._users(_ACCOUNT.where(USERS.c.id == user_id))), None)
 
     def user(self, name_or_id: str) -> dict[str, Any] | None:
         """One account by user name, e-mail or id, or None. Raises AccountRefused where that is the user name of one and the id of another."""
         wanted = name_or_id.strip().lower()
-        meant = [row for row in self.users() if wanted in (row["user_name"], row["email"], row["id"])]
+        meant = self._users(_ACCOUNT.where((USERS.c.user_name == wanted) | (USERS.c.email == wanted) | (USERS.c.id == wanted)))
         if len(meant) > 1:  # a user name of before such names were refused
             raise AccountRefused(f"{wanted} is the user name of one account and the id of another. Name the e-mail address of the one you mean.", "user_name")
         return next(iter(meant), None)
+
+    def user_names(self, ids: Collection[str]) -> dict[str, str]:
+        """The user names of these accounts, by their ids; without those that there are not."""
+        with self.database.read() as connection:
+            return dict(connection.execute(select(USERS.c.id, USERS.c.user_name).where(USERS.c.id.in_(ids))).tuples().all())
 
     # -- API keys -----------------------------------------------------------------------------------------------------------
     def create_key(self, user_id: str, name: str, by: str) -> tuple[str, str]:
@@ -192,6 +195,11 @@ class Accounts:
         query = select(*(column for column in API_KEYS.columns if column.name != "key_hash")).order_by(API_KEYS.c.created_at)
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query if user_id is None else query.where(API_KEYS.c.user_id == user_id)).mappings()]
+
+    def owner(self, key_id: str) -> str | None:
+        """Whose key it is, ended ones included, or None."""
+        with self.database.read() as connection:
+            return connection.execute(select(API_KEYS.c.user_id).where(API_KEYS.c.id == key_id)).scalar_one_or_none()
 
     def revoke_key(self, key_id: str, by: str) -> bool:
         """End a key. False where there is no such key, or it has ended before."""
@@ -236,6 +244,12 @@ class Accounts:
         return actor
 
     # -- inside -------------------------------------------------------------------------------------------------------------
+    def _users(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with self.database.read() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        moment = now()
+        return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
+
     def _note_use(self, key_id: str) -> None:
         """Have it noted when a key was last used, by a thread of its own: who only reads must not wait for those who write."""
 

@@ -7,7 +7,7 @@ give the same answer, NotFound, so that ids cannot be guessed at; an action that
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,11 @@ class Service:
         authorize(actor, "account.list")
         return self.accounts.users()
 
+    def user_names(self, actor: Actor, ids: Collection[str]) -> dict[str, str]:
+        """The user names of these accounts, by their ids."""
+        authorize(actor, "account.list")
+        return self.accounts.user_names(ids)
+
     def create_user(self, actor: Actor, name: str, email: str, user_name: str, password: str, role: str) -> str:
         """Make an account for somebody; returns its id."""
         authorize(actor, "account.govern")
@@ -130,8 +135,7 @@ class Service:
 
     def revoke_key(self, actor: Actor, key_id: str) -> None:
         """End a key."""
-        found = next((row for row in self.accounts.list_keys() if row["id"] == key_id), None)
-        self._allow(actor, "key.revoke", None if found is None else found["user_id"], "key")
+        self._allow(actor, "key.revoke", self.accounts.owner(key_id), "key")
         self.accounts.revoke_key(key_id, actor.who)
 
     # -- media and verdicts ---------------------------------------------------------------------------------------------------

@@ -1,16 +1,17 @@
 """Accounts: argon2, lock-out, sessions that end, keys that are revoked, and a last admin who stays."""
 
 import io
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from feedback import audit
-from feedback.access import Role
+from feedback.access import Actor, Role
 from feedback.accounts import REMEMBERED_SECONDS, AccountRefused, Accounts
 from feedback.database import Database, now
 from feedback.secret import Secret
@@ -269,6 +270,23 @@ def test_of_two_changes_at_once_the_later_must_prove_the_password_that_holds_the
     monkeypatch.setattr(accounts, "_is", meanwhile)
     assert change(PASSWORD + " of a thief") == 422
     assert accounts.log_in("vera", PASSWORD)
+
+
+def test_who_asks_for_one_account_or_key_does_not_read_them_all(make: Make) -> None:
+    """One's own page, a change of a role, a key's end: each read every account or key that there is, and the trail's page the names of all."""
+    app, known = make()
+    service, (vera, _) = app.state.service, known["vera"]
+    ada = Actor(known["ada"][0], Role.admin)
+    key_id = service.create_key(ada, "soon gone")["id"]
+    asked: list[str] = []
+    event.listen(service.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_: asked.append(statement))
+    requests = [("GET", "/v1/users/me", {}), ("PATCH", f"/v1/users/{vera}", {"json": {"role": "reviewer"}}), ("DELETE", f"/v1/keys/{key_id}", {})]
+    requests += [("POST", f"/v1/users/{vera}/password", {"json": {"password": PASSWORD}}), ("GET", "/v1/keys", {})]
+    assert [answer.status_code for answer in ask(app, *requests, key=known["ada"][1])] == [200, 200, 204, 204, 200]
+    assert service.accounts.user("Vera@example.org")["id"] == service.accounts.user(vera)["id"] == service.accounts.user("vera")["id"] == vera
+    whole = [one for one in asked if re.search(r"FROM (users|api_keys)\b", one) and " WHERE " not in one.replace("\n", " ")]
+    assert len(asked) > 9 and not whole
+    assert service.user_names(ada, {vera, "0" * 32}) == {vera: "vera"} and service.user_names(ada, set()) == {}
 
 
 def test_a_changed_role_is_that_of_the_next_request(accounts: Accounts) -> None:
