@@ -12,14 +12,14 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
 from feedback.access import Actor, Role
 from feedback.database import ID, Database, new_id, now
 from feedback.secret import Secret
-from feedback.tables import API_KEYS, SESSIONS, USERS
+from feedback.tables import API_KEYS, OF_SOURCE, SESSIONS, USERS
 from workspace.errors import VigilError
 from workspace.settings import FeedbackSettings
 
@@ -160,6 +160,16 @@ class Accounts:
     def users(self) -> list[dict[str, Any]]:
         """Every account without its password hash, the oldest first; `locked_until` of a lock that stands, else ''."""
         return self._users(_ACCOUNT.order_by(USERS.c.created_at, USERS.c.id))
+
+    def page(self, before: str, limit: int, named: str = "", sources: bool = False) -> list[dict[str, Any]]:
+        """Accounts, the newest first, those made before the one of the id `before` ("": from the newest); as `users` gives them.
+
+        `named`: a part of name, user name or e-mail, in whatever letters. Only with `sources` those too that own what a source brought.
+        """
+        query = _before(_ACCOUNT, USERS, before).limit(limit)
+        if named:
+            query = query.where(or_(*(column.icontains(named, autoescape=True) for column in (USERS.c.name, USERS.c.user_name, USERS.c.email))))
+        return self._users(query if sources else query.where(~OF_SOURCE))
 
     def by_id(self, user_id: str) -> dict[str, Any] | None:
         """One account by its id alone, or None."""
@@ -304,6 +314,15 @@ class Accounts:
     def _forget(self) -> None:
         with self._lock:
             self._known.clear()
+
+
+def _before(query: Select[Any], table: Table, row_id: str) -> Select[Any]:
+    """The newest rows first, those made before the row of this id: none where there is no such row, all for ""."""
+    newest = query.order_by(table.c.created_at.desc(), table.c.id.desc())
+    if not row_id:
+        return newest
+    made = select(table.c.created_at).where(table.c.id == row_id).scalar_subquery()
+    return newest.where((table.c.created_at < made) | ((table.c.created_at == made) & (table.c.id < row_id)))
 
 
 _WRONG = "User name or password is wrong, or the account is locked for a while after too many wrong ones."

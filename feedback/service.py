@@ -100,10 +100,11 @@ class Service:
             raise NotFound("There is no such account.")
         self.accounts.change_password(target, password, actor.who, old if own else None)
 
-    def users(self, actor: Actor) -> list[dict[str, Any]]:
-        """Every account."""
+    def users_page(self, actor: Actor, before: str = "", limit: int = 100, named: str = "", sources: bool = False) -> dict[str, Any]:
+        """Accounts, the newest first: {"users": [...], "next": the `before` of the following page or None}. See Accounts.page."""
         authorize(actor, "account.list")
-        return self.accounts.users()
+        found, further = _page(self.accounts.page(before, limit + 1, named, sources), limit, "id")
+        return {"users": found, "next": further}
 
     def user_names(self, actor: Actor, ids: Collection[str]) -> dict[str, str]:
         """The user names of these accounts, by their ids."""
@@ -469,9 +470,9 @@ class Service:
         return _shown(actor, row) | {"people": people}
 
 
-def _page(found: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], int | None]:
-    """The rows of a page, of which one more was looked for, and the number to go on from; None where there are no further ones."""
-    return found[:limit], found[limit - 1]["number"] if len(found) > limit else None
+def _page(found: list[dict[str, Any]], limit: int, by: str = "number") -> tuple[list[dict[str, Any]], Any]:
+    """The rows of a page, of which one more was looked for, and the number (or id) to go on from; None where there are no further ones."""
+    return found[:limit], found[limit - 1][by] if len(found) > limit else None
 
 
 def _shown(actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from feedback.api.answers import (
     OPEN,
     REFUSALS,
     Account,
+    AccountPage,
     Case,
     CasePage,
     Gold,
@@ -33,6 +34,7 @@ from feedback.api.problems import Problem
 from feedback.database import ID
 
 Id = Annotated[str, Path(pattern=f"^{ID}$")]
+MaybeId = Annotated[str, Query(pattern=f"^({ID})?$")]
 Number = Annotated[int, Query(ge=0, le=2**53)]
 
 
@@ -99,10 +101,16 @@ def people(door: Door, callers: Callers) -> APIRouter:
     routes, service = APIRouter(prefix="/v1", responses=REFUSALS, tags=["people"]), door.service
     Caller = Annotated[Actor, Depends(callers.actor)]
 
-    @routes.get("/users", responses={200: {"description": "Every account."}})
-    async def users(actor: Caller) -> Response:
-        """Every account."""
-        return json_response({"users": await door.do(service.users, actor)})
+    @routes.get("/users", responses={200: {"model": AccountPage}})
+    async def users(
+        actor: Caller,
+        before: MaybeId = "",
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        named: Annotated[str, Query(max_length=100)] = "",
+        sources: bool = False,
+    ) -> Response:
+        """Accounts, newest first, `named` so in part; with `sources` those too that own what sources of the workspace brought, with which nobody logs in."""
+        return json_response(await door.do(service.users_page, actor, before, limit, named, sources))
 
     @routes.post("/users", status_code=201, responses={201: {"model": Account}})
     async def create_user(actor: Caller, given: NewUser) -> Response:

@@ -19,10 +19,11 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.ui import Select
 
-from feedback.console import review
+from feedback.console import review, users
 from feedback.console.parts import percent
 from feedback.console.review import AT_ONCE
 from feedback.database import Database
+from feedback.gathering import _account
 from feedback.handover import mark_ingested
 from feedback.keep import MediaStore, derived_name
 from feedback.retention import Retention
@@ -777,6 +778,39 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     page.see("[role=status]", "Whole:")
     page.look(wide_px=390)
     assert too_wide(page) <= 0, "the last hash is wider than a phone"
+
+
+def test_accounts_come_a_page_at_a_time_and_those_of_sources_when_asked_for(served: Service, page: Browser) -> None:
+    """All were drawn at once, those of sources among them, in the process that answers everybody: nobody was answered meanwhile."""
+    with closing(Database(served.root, load_settings(served.root / "params.yaml"))) as database, database.write() as connection:
+        for number in range(2 * users.PAGE):
+            _account(connection, f"a folder without labels, number {number}")
+    page.log_in("ada")
+    page.open("/users")
+    assert page.see("tbody tr a") and not [one for one in page.all("tbody tr") if "source:" in one.text]
+    Select(page.see("[name=sources]")).select_by_value("1")
+    page.press("Filter")
+    page.see("td", "source:")
+    accounts = "table:has(caption) tbody tr:has(a)"
+    assert len(page.all(accounts)) == users.PAGE
+    for wide_px in (360, 1280):
+        page.look(wide_px=wide_px)
+        assert too_wide(page) <= 0 and [row for row in page.axe() if row["impact"] in ("critical", "serious")] == []
+    page.press("Older")
+    page.press("Older")
+    page.see("td a", "Vera")
+    page.press("Newest")
+    page.see("td a", f"number {2 * users.PAGE - 1}")
+    page.write(named="vera@")
+    page.press("Filter")
+    page.see("td a", "Vera")
+    assert len(page.all(accounts)) == 1
+    page.open("/users?named=nobody")
+    page.see(".empty", "No account fits.")
+    page.press("Show all")
+    page.see("td a", "Ada")
+    page.open(f"/users?before={'0' * 32}")
+    page.see(".empty", "Nothing older.")
 
 
 def test_one_long_name_takes_no_column_out_of_sight(served: Service, page: Browser, picture: bytes) -> None:
