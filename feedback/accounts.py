@@ -32,6 +32,7 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{2,31}")
 _ID = re.compile(ID)
 _ACCOUNT = select(*(column for column in USERS.columns if column.name != "password_hash"))
+_KEY = select(*(column for column in API_KEYS.columns if column.name != "key_hash"))
 
 
 class AccountRefused(Exception):
@@ -201,10 +202,13 @@ class Accounts:
         return key_id, text
 
     def list_keys(self, user_id: str | None = None) -> list[dict[str, Any]]:
-        """Keys of one account or of all, without their hash."""
-        query = select(*(column for column in API_KEYS.columns if column.name != "key_hash")).order_by(API_KEYS.c.created_at)
-        with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(query if user_id is None else query.where(API_KEYS.c.user_id == user_id)).mappings()]
+        """Every key of one account or of all, without their hash, the oldest first."""
+        query = _KEY.order_by(API_KEYS.c.created_at, API_KEYS.c.id)
+        return self._keys(query if user_id is None else query.where(API_KEYS.c.user_id == user_id))
+
+    def keys_page(self, user_id: str, before: str, limit: int) -> list[dict[str, Any]]:
+        """Keys of one account, the newest first, those made before the one of the id `before` ("": from the newest); as `list_keys` gives them."""
+        return self._keys(_before(_KEY.where(API_KEYS.c.user_id == user_id), API_KEYS, before).limit(limit))
 
     def owner(self, key_id: str) -> str | None:
         """Whose key it is, ended ones included, or None."""
@@ -259,6 +263,10 @@ class Accounts:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         moment = now()
         return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
+
+    def _keys(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _note_use(self, key_id: str) -> None:
         """Have it noted when a key was last used, by a thread of its own: who only reads must not wait for those who write."""

@@ -129,10 +129,11 @@ class Service:
         key_id, text = self.accounts.create_key(actor.user_id, name, actor.who)
         return {"id": key_id, "name": name.strip(), "key": text}
 
-    def keys(self, actor: Actor, user_id: str = "") -> list[dict[str, Any]]:
-        """One's own keys, or an account's for an admin."""
+    def keys_page(self, actor: Actor, user_id: str = "", before: str = "", limit: int = 100) -> dict[str, Any]:
+        """One's own keys, or an account's for an admin, the newest first: {"keys": [...], "next": the `before` of the following page or None}."""
         authorize(actor, "key.list", user_id or actor.user_id)
-        return self.accounts.list_keys(user_id or actor.user_id)
+        found, further = _page(self.accounts.keys_page(user_id or actor.user_id, before, limit + 1), limit, "id")
+        return {"keys": found, "next": further}
 
     def revoke_key(self, actor: Actor, key_id: str) -> None:
         """End a key."""

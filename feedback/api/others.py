@@ -134,10 +134,10 @@ def people(door: Door, callers: Callers) -> APIRouter:
         await door.do(service.change_password, actor, given.password, given.old, user_id)
         return Response(status_code=204)
 
-    @routes.get("/keys", responses={200: {"description": "Keys without their secret."}})
-    async def keys(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID})?$")] = "") -> Response:
-        """One's own keys, or an account's."""
-        return json_response({"keys": await door.do(service.keys, actor, user)})
+    @routes.get("/keys", responses={200: {"description": "Keys without their secret, and the `before` of the following page."}})
+    async def keys(actor: Caller, user: MaybeId = "", before: MaybeId = "", limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
+        """One's own keys, or an account's, newest first."""
+        return json_response(await door.do(service.keys_page, actor, user, before, limit))
 
     @routes.post("/keys", status_code=201, responses={201: {"model": Key}})
     async def create_key(actor: Caller, given: NewKey) -> Response:
@@ -179,7 +179,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
         return json_response(await door.do(service.charts, actor, days))
 
     @routes.get("/webhooks", responses={200: {"description": "Webhooks with what was sent."}})
-    async def webhooks(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID})?$")] = "") -> Response:
+    async def webhooks(actor: Caller, user: MaybeId = "") -> Response:
         """One's own webhooks, or an account's."""
         return json_response({"webhooks": await door.do(service.webhooks_list, actor, user)})
 

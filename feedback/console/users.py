@@ -6,7 +6,7 @@ from nicegui import ui
 
 from feedback.access import Role
 from feedback.console import PATH
-from feedback.console.account import key_table
+from feedback.console.account import KEYS, key_table
 from feedback.console.layout import View, page, reload_soon
 from feedback.console.parts import Form, button, choice, empty, facts, field, link, moment, pages, table, tag
 from feedback.service import Service
@@ -141,8 +141,9 @@ async def _keys(service: Service, view: View, user_id: str) -> None:
 
     with tag("section", "", "card"):
         tag("h2", "API keys")
-        keys = await view.ask(service.keys, user_id)
-        if keys:
-            key_table(keys, revoke)
+        before = view.id("before")
+        keys = await view.ask(service.keys_page, user_id, before, KEYS)
+        if keys["keys"] or before:
+            key_table(keys, before, f"{PATH}/users/{user_id}", revoke)
         else:
             tag("p", "This account has no API key.", "muted")

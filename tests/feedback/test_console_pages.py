@@ -19,7 +19,7 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.ui import Select
 
-from feedback.console import review, users
+from feedback.console import account, review, users
 from feedback.console.parts import percent
 from feedback.console.review import AT_ONCE
 from feedback.database import Database
@@ -810,6 +810,34 @@ def test_accounts_come_a_page_at_a_time_and_those_of_sources_when_asked_for(serv
     page.press("Show all")
     page.see("td a", "Ada")
     page.open(f"/users?before={'0' * 32}")
+    page.see(".empty", "Nothing older.")
+
+
+def test_keys_come_a_page_at_a_time(served: Service, page: Browser) -> None:
+    rosa = served.by("rosa")
+    for number in range(account.KEYS + 1):
+        assert rosa.post("/v1/keys", json={"name": f"key {number}"}).status_code == 201
+    page.log_in("rosa")
+    page.open("/account")
+    page.see("td", f"key {account.KEYS}")
+    assert len(page.all("tbody tr")) == account.KEYS
+    page.look(wide_px=360)
+    assert too_wide(page) <= 0 and [row for row in page.axe() if row["impact"] in ("critical", "serious")] == []
+    page.look()
+    page.press("Older")
+    page.see("[aria-label='Revoke the key key 0']").click()
+    page.see("td", "ended")
+    assert page.see("td", "tests") and page.see("a.button", "Newest"), "the page of older ones stays"
+    page.write(name="one more")
+    page.press("Make a key")
+    page.see("td", "one more")
+    page.driver.delete_all_cookies()
+    page.log_in("ada")
+    page.open(f"/users/{served.people['rosa'][0]}")
+    page.see("td", "one more")
+    page.press("Older")
+    page.see("td", "key 0")
+    page.open(f"/users/{served.people['rosa'][0]}?before={'0' * 32}")
     page.see(".empty", "Nothing older.")
 
 
