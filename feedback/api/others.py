@@ -165,7 +165,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
 
     @routes.get("/models", responses={200: {"description": "What answers, what came before, what was decided."}})
     async def models(actor: Caller) -> Response:
-        """Which model answers, and every decision about models."""
+        """Which model answers, every decision about models, and the figures of the newest hundred cycles."""
         return json_response(await door.look(service.models, actor))
 
     @routes.post("/models/rollback", responses={200: {"description": "What was done."}, **refusals(409)})
@@ -175,7 +175,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
 
     @routes.get("/charts", responses={200: {"description": "By day, by model, and by cycle."}})
     async def charts(actor: Caller, days: Annotated[int, Query(ge=1, le=3660)] = 56) -> Response:
-        """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy by cycle."""
+        """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy of the newest hundred cycles."""
         return json_response(await door.do(service.charts, actor, days))
 
     @routes.get("/webhooks", responses={200: {"description": "Webhooks with what was sent."}})

@@ -19,7 +19,7 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.ui import Select
 
-from feedback.console import account, review, users
+from feedback.console import account, models, review, users
 from feedback.console.parts import percent
 from feedback.console.review import AT_ONCE
 from feedback.database import Database
@@ -1281,3 +1281,26 @@ def test_the_console_knows_only_the_one_door() -> None:
                     seen.add(node.attr)
                     assert node.attr in doors or (path.name == "visitor.py" and node.attr == "accounts"), f"{path.name} reaches for service.{node.attr}"
     assert {"review", "detection", "explanation", "rollback", "govern"} <= seen
+
+
+def test_decisions_come_a_page_at_a_time(served: Service, page: Browser) -> None:
+    """Those of every cycle that ever ran were drawn at once. Comes last: it leaves cycles in the journal that other tests do not expect."""
+    journal = Journal(served.root)
+    for number in range(models.DECISIONS):
+        cycle = f"{2024 + number // 50}-W{number % 50 + 1:02d}.1"
+        journal.append("cycle_opened", cycle=cycle, week=cycle[:8], scheduled=False, judged=[], base_model="", fingerprint="")
+        journal.append("cycle_closed", cycle=cycle, outcome="nothing", reason=f"nothing new, number {number}", verdict_sha256="")
+    page.log_in("vera")
+    page.open("/models")
+    decided = "section:has(.pages) tbody tr"
+    page.see("td", f"number {models.DECISIONS - 1}")
+    assert len(page.all(decided)) == models.DECISIONS
+    page.look(wide_px=360)
+    assert too_wide(page) <= 0
+    page.look()
+    page.press("Older")
+    page.see("td", "it is no better")
+    page.press("Newest")
+    page.see("td", f"number {models.DECISIONS - 1}")
+    page.open("/models?before=1")
+    page.see(".empty", "Nothing older.")
