@@ -5,20 +5,21 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
 from feedback.access import Actor, Role
 from feedback.database import ID, Database, new_id, now
 from feedback.secret import Secret
-from feedback.tables import API_KEYS, SESSIONS, USERS
+from feedback.tables import API_KEYS, OF_SOURCE, SESSIONS, USERS
 from workspace.errors import VigilError
 from workspace.settings import FeedbackSettings
 
@@ -30,6 +31,8 @@ REMEMBERED = 4096
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{2,31}")
 _ID = re.compile(ID)
+_ACCOUNT = select(*(column for column in USERS.columns if column.name != "password_hash"))
+_KEY = select(*(column for column in API_KEYS.columns if column.name != "key_hash"))
 
 
 class AccountRefused(Exception):
@@ -157,23 +160,34 @@ class Accounts:
 
     def users(self) -> list[dict[str, Any]]:
         """Every account without its password hash, the oldest first; `locked_until` of a lock that stands, else ''."""
-        columns = [USERS.c[name] for name in ("id", "created_at", "name", "email", "user_name", "role", "disabled", "failed_logins", "locked_until")]
-        with self.database.read() as connection:
-            rows = [dict(row) for row in connection.execute(select(*columns).order_by(USERS.c.created_at, USERS.c.id)).mappings()]
-        moment = now()
-        return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
+        return self._users(_ACCOUNT.order_by(USERS.c.created_at, USERS.c.id))
+
+    def page(self, before: str, limit: int, named: str = "", sources: bool = False) -> list[dict[str, Any]]:
+        """Accounts, the newest first, those made before the one of the id `before` ("": from the newest); as `users` gives them.
+
+        `named`: a part of name, user name or e-mail, in whatever letters. Only with `sources` those too that own what a source brought.
+        """
+        query = _before(_ACCOUNT, USERS, before).limit(limit)
+        if named:
+            query = query.where(or_(*(column.icontains(named, autoescape=True) for column in (USERS.c.name, USERS.c.user_name, USERS.c.email))))
+        return self._users(query if sources else query.where(~OF_SOURCE))
 
     def by_id(self, user_id: str) -> dict[str, Any] | None:
         """One account by its id alone, or None."""
-        return next((row for row in self.users() if row["id"] == user_id), None)
+        return next(iter(self._users(_ACCOUNT.where(USERS.c.id == user_id))), None)
 
     def user(self, name_or_id: str) -> dict[str, Any] | None:
         """One account by user name, e-mail or id, or None. Raises AccountRefused where that is the user name of one and the id of another."""
         wanted = name_or_id.strip().lower()
-        meant = [row for row in self.users() if wanted in (row["user_name"], row["email"], row["id"])]
+        meant = self._users(_ACCOUNT.where((USERS.c.user_name == wanted) | (USERS.c.email == wanted) | (USERS.c.id == wanted)))
         if len(meant) > 1:  # a user name of before such names were refused
             raise AccountRefused(f"{wanted} is the user name of one account and the id of another. Name the e-mail address of the one you mean.", "user_name")
         return next(iter(meant), None)
+
+    def user_names(self, ids: Collection[str]) -> dict[str, str]:
+        """The user names of these accounts, by their ids; without those that there are not."""
+        with self.database.read() as connection:
+            return dict(connection.execute(select(USERS.c.id, USERS.c.user_name).where(USERS.c.id.in_(ids))).tuples().all())
 
     # -- API keys -----------------------------------------------------------------------------------------------------------
     def create_key(self, user_id: str, name: str, by: str) -> tuple[str, str]:
@@ -188,10 +202,18 @@ class Accounts:
         return key_id, text
 
     def list_keys(self, user_id: str | None = None) -> list[dict[str, Any]]:
-        """Keys of one account or of all, without their hash."""
-        query = select(*(column for column in API_KEYS.columns if column.name != "key_hash")).order_by(API_KEYS.c.created_at)
+        """Every key of one account or of all, without their hash, the oldest first."""
+        query = _KEY.order_by(API_KEYS.c.created_at, API_KEYS.c.id)
+        return self._keys(query if user_id is None else query.where(API_KEYS.c.user_id == user_id))
+
+    def keys_page(self, user_id: str, before: str, limit: int) -> list[dict[str, Any]]:
+        """Keys of one account, the newest first, those made before the one of the id `before` ("": from the newest); as `list_keys` gives them."""
+        return self._keys(_before(_KEY.where(API_KEYS.c.user_id == user_id), API_KEYS, before).limit(limit))
+
+    def owner(self, key_id: str) -> str | None:
+        """Whose key it is, ended ones included, or None."""
         with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(query if user_id is None else query.where(API_KEYS.c.user_id == user_id)).mappings()]
+            return connection.execute(select(API_KEYS.c.user_id).where(API_KEYS.c.id == key_id)).scalar_one_or_none()
 
     def revoke_key(self, key_id: str, by: str) -> bool:
         """End a key. False where there is no such key, or it has ended before."""
@@ -236,6 +258,16 @@ class Accounts:
         return actor
 
     # -- inside -------------------------------------------------------------------------------------------------------------
+    def _users(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with self.database.read() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        moment = now()
+        return [row | {"locked_until": row["locked_until"] if row["locked_until"] > moment else ""} for row in rows]
+
+    def _keys(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
     def _note_use(self, key_id: str) -> None:
         """Have it noted when a key was last used, by a thread of its own: who only reads must not wait for those who write."""
 
@@ -291,6 +323,15 @@ class Accounts:
     def _forget(self) -> None:
         with self._lock:
             self._known.clear()
+
+
+def _before(query: Select[Any], table: Table, row_id: str) -> Select[Any]:
+    """The newest rows first, those made before the row of this id: none where there is no such row, all for ""."""
+    newest = query.order_by(table.c.created_at.desc(), table.c.id.desc())
+    if not row_id:
+        return newest
+    made = select(table.c.created_at).where(table.c.id == row_id).scalar_subquery()
+    return newest.where((table.c.created_at < made) | ((table.c.created_at == made) & (table.c.id < row_id)))
 
 
 _WRONG = "User name or password is wrong, or the account is locked for a while after too many wrong ones."

@@ -39,23 +39,28 @@ class Gathering:
     def gather(self) -> int:
         """Open what cases may be opened now; returns how many. Cheap where nothing has changed; safe to repeat, and to be killed."""
         self._look()
-        opened, left, room = 0, [], self._room()
-        for one in self._waiting:
+        opened, left, room, full = 0, [], self._room(), self._half_full()
+        for number, one in enumerate(self._waiting):
+            if full:  # uploads come first
+                left += self._waiting[number:]
+                break
             if room.get(one.source, self._limit) <= 0 and one.reason != CONFLICT:
-                left.append(one)
-                continue
-            if self.detections.waiting() * 2 >= self.detections.settings.workers.queue_length:  # uploads come first
                 left.append(one)
                 continue
             if self._open(one):
                 opened += 1
                 room[one.source] = room.get(one.source, self._limit) - 1
+                full = self._half_full()
         self._waiting = left
         return opened
 
     @property
     def _limit(self) -> int:
         return self.detections.settings.queue.source_cap_free
+
+    def _half_full(self) -> bool:
+        """Whether half of the service's queue is taken: the rest is left to uploads."""
+        return self.detections.waiting() * 2 >= self.detections.settings.workers.queue_length
 
     def _look(self) -> None:
         """Read the manifests again, and put aside what is not asked any more, where the journal, a manifest or the list of conflicts has changed."""

@@ -12,6 +12,7 @@ from workspace.revisions import git
 from workspace.state import IMPORTED, cycles, leading, model_states, promoted
 
 FIGURES = ("auc", "balanced_accuracy", "recall", "fpr", "ece")
+MOST_FIGURES = 100  # cycles: two years of weeks; each has two reports, which git is asked for once (see _tagged)
 
 
 def models(root: Path) -> dict[str, Any]:
@@ -72,13 +73,11 @@ def decisions(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 
 def figures(root: Path) -> list[dict[str, Any]]:
-    """A row a closed cycle that judged a model, oldest first: its figures with intervals and what each gate measured."""
+    """A row a closed cycle that judged a model, of the newest MOST_FIGURES, oldest first: its figures with intervals and what each gate measured."""
     events = Journal(root).events()
     serving = set(promoted(events))
     rows = []
-    for one in cycles(events):
-        if not one.closed or not one.model_sha256:
-            continue
+    for one in [one for one in cycles(events) if one.closed and one.model_sha256][-MOST_FIGURES:]:
         evaluation, verdict = _report(root, one.cycle, "reports/evaluation.json"), _report(root, one.cycle, "reports/verdict.json")
         if verdict.get("cycle") != one.cycle:
             continue
@@ -117,7 +116,7 @@ def _report(root: Path, cycle: str, path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4 * MOST_FIGURES)
 def _tagged(root: str, cycle: str, path: str) -> str:
     """The file under the cycle's tag, which never changes. Raises LookupError, which is not remembered, where there is none."""
     try:

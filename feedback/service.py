@@ -7,7 +7,7 @@ give the same answer, NotFound, so that ids cannot be guessed at; an action that
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,16 @@ class Service:
             raise NotFound("There is no such account.")
         self.accounts.change_password(target, password, actor.who, old if own else None)
 
-    def users(self, actor: Actor) -> list[dict[str, Any]]:
-        """Every account."""
+    def users_page(self, actor: Actor, before: str = "", limit: int = 100, named: str = "", sources: bool = False) -> dict[str, Any]:
+        """Accounts, the newest first: {"users": [...], "next": the `before` of the following page or None}. See Accounts.page."""
         authorize(actor, "account.list")
-        return self.accounts.users()
+        found, further = _page(self.accounts.page(before, limit + 1, named, sources), limit, "id")
+        return {"users": found, "next": further}
+
+    def user_names(self, actor: Actor, ids: Collection[str]) -> dict[str, str]:
+        """The user names of these accounts, by their ids."""
+        authorize(actor, "account.list")
+        return self.accounts.user_names(ids)
 
     def create_user(self, actor: Actor, name: str, email: str, user_name: str, password: str, role: str) -> str:
         """Make an account for somebody; returns its id."""
@@ -123,15 +129,15 @@ class Service:
         key_id, text = self.accounts.create_key(actor.user_id, name, actor.who)
         return {"id": key_id, "name": name.strip(), "key": text}
 
-    def keys(self, actor: Actor, user_id: str = "") -> list[dict[str, Any]]:
-        """One's own keys, or an account's for an admin."""
+    def keys_page(self, actor: Actor, user_id: str = "", before: str = "", limit: int = 100) -> dict[str, Any]:
+        """One's own keys, or an account's for an admin, the newest first: {"keys": [...], "next": the `before` of the following page or None}."""
         authorize(actor, "key.list", user_id or actor.user_id)
-        return self.accounts.list_keys(user_id or actor.user_id)
+        found, further = _page(self.accounts.keys_page(user_id or actor.user_id, before, limit + 1), limit, "id")
+        return {"keys": found, "next": further}
 
     def revoke_key(self, actor: Actor, key_id: str) -> None:
         """End a key."""
-        found = next((row for row in self.accounts.list_keys() if row["id"] == key_id), None)
-        self._allow(actor, "key.revoke", None if found is None else found["user_id"], "key")
+        self._allow(actor, "key.revoke", self.accounts.owner(key_id), "key")
         self.accounts.revoke_key(key_id, actor.who)
 
     # -- media and verdicts ---------------------------------------------------------------------------------------------------
@@ -465,9 +471,9 @@ class Service:
         return _shown(actor, row) | {"people": people}
 
 
-def _page(found: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], int | None]:
-    """The rows of a page, of which one more was looked for, and the number to go on from; None where there are no further ones."""
-    return found[:limit], found[limit - 1]["number"] if len(found) > limit else None
+def _page(found: list[dict[str, Any]], limit: int, by: str = "number") -> tuple[list[dict[str, Any]], Any]:
+    """The rows of a page, of which one more was looked for, and the number (or id) to go on from; None where there are no further ones."""
+    return found[:limit], found[limit - 1][by] if len(found) > limit else None
 
 
 def _shown(actor: Actor, row: Mapping[str, Any]) -> dict[str, Any]:

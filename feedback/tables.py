@@ -125,6 +125,7 @@ DETECTIONS = Table(
 Index("ix_detections_state_number", DETECTIONS.c.state, DETECTIONS.c.number)
 BROUGHT = "source:"  # so begins the source of what the service brought out of a batch, to show it to people (feedback/gathering.py)
 SENT = ~DETECTIONS.c.source.startswith(BROUGHT)  # what people sent
+OF_SOURCE = USERS.c.user_name.startswith(BROUGHT) & USERS.c.disabled  # the accounts that own what was brought: no person's user name begins so
 IDEMPOTENCY = Table(
     "idempotency",
     METADATA,

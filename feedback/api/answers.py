@@ -221,6 +221,13 @@ class Account(_Told):
     disabled: bool
 
 
+class AccountPage(_Told):
+    """Newest first."""
+
+    users: list[Account]
+    next: str | None = Field(None, description="`before` of the following page.")
+
+
 class Asked(BaseModel):
     """The bodies of requests refuse what they do not know."""
 

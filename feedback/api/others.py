@@ -10,6 +10,7 @@ from feedback.api.answers import (
     OPEN,
     REFUSALS,
     Account,
+    AccountPage,
     Case,
     CasePage,
     Gold,
@@ -33,6 +34,7 @@ from feedback.api.problems import Problem
 from feedback.database import ID
 
 Id = Annotated[str, Path(pattern=f"^{ID}$")]
+MaybeId = Annotated[str, Query(pattern=f"^({ID})?$")]
 Number = Annotated[int, Query(ge=0, le=2**53)]
 
 
@@ -99,10 +101,16 @@ def people(door: Door, callers: Callers) -> APIRouter:
     routes, service = APIRouter(prefix="/v1", responses=REFUSALS, tags=["people"]), door.service
     Caller = Annotated[Actor, Depends(callers.actor)]
 
-    @routes.get("/users", responses={200: {"description": "Every account."}})
-    async def users(actor: Caller) -> Response:
-        """Every account."""
-        return json_response({"users": await door.do(service.users, actor)})
+    @routes.get("/users", responses={200: {"model": AccountPage}})
+    async def users(
+        actor: Caller,
+        before: MaybeId = "",
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        named: Annotated[str, Query(max_length=100)] = "",
+        sources: bool = False,
+    ) -> Response:
+        """Accounts, newest first, `named` so in part; with `sources` those too that own what sources of the workspace brought, with which nobody logs in."""
+        return json_response(await door.do(service.users_page, actor, before, limit, named, sources))
 
     @routes.post("/users", status_code=201, responses={201: {"model": Account}})
     async def create_user(actor: Caller, given: NewUser) -> Response:
@@ -126,10 +134,10 @@ def people(door: Door, callers: Callers) -> APIRouter:
         await door.do(service.change_password, actor, given.password, given.old, user_id)
         return Response(status_code=204)
 
-    @routes.get("/keys", responses={200: {"description": "Keys without their secret."}})
-    async def keys(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID})?$")] = "") -> Response:
-        """One's own keys, or an account's."""
-        return json_response({"keys": await door.do(service.keys, actor, user)})
+    @routes.get("/keys", responses={200: {"description": "Keys without their secret, and the `before` of the following page."}})
+    async def keys(actor: Caller, user: MaybeId = "", before: MaybeId = "", limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
+        """One's own keys, or an account's, newest first."""
+        return json_response(await door.do(service.keys_page, actor, user, before, limit))
 
     @routes.post("/keys", status_code=201, responses={201: {"model": Key}})
     async def create_key(actor: Caller, given: NewKey) -> Response:
@@ -157,7 +165,7 @@ def rest(door: Door, callers: Callers) -> APIRouter:
 
     @routes.get("/models", responses={200: {"description": "What answers, what came before, what was decided."}})
     async def models(actor: Caller) -> Response:
-        """Which model answers, and every decision about models."""
+        """Which model answers, every decision about models, and the figures of the newest hundred cycles."""
         return json_response(await door.look(service.models, actor))
 
     @routes.post("/models/rollback", responses={200: {"description": "What was done."}, **refusals(409)})
@@ -167,11 +175,11 @@ def rest(door: Door, callers: Callers) -> APIRouter:
 
     @routes.get("/charts", responses={200: {"description": "By day, by model, and by cycle."}})
     async def charts(actor: Caller, days: Annotated[int, Query(ge=1, le=3660)] = 56) -> Response:
-        """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy by cycle."""
+        """Volume, verdicts and uncertainty by day; estimated accuracy by model; drift and accuracy of the newest hundred cycles."""
         return json_response(await door.do(service.charts, actor, days))
 
     @routes.get("/webhooks", responses={200: {"description": "Webhooks with what was sent."}})
-    async def webhooks(actor: Caller, user: Annotated[str, Query(pattern=f"^({ID})?$")] = "") -> Response:
+    async def webhooks(actor: Caller, user: MaybeId = "") -> Response:
         """One's own webhooks, or an account's."""
         return json_response({"webhooks": await door.do(service.webhooks_list, actor, user)})
 

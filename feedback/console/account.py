@@ -4,10 +4,12 @@ from typing import Any
 
 from nicegui import ui
 
+from feedback.console import PATH
 from feedback.console.layout import View, page
-from feedback.console.parts import Form, Tag, button, empty, facts, field, moment, table, tag
+from feedback.console.parts import Form, Tag, button, empty, facts, field, moment, pages, table, tag
 from feedback.service import Service
 
+KEYS = 25  # a page
 SHOW_SECRET = "Copy it now: it is shown this once."
 
 
@@ -61,40 +63,48 @@ async def _keys(service: Service, view: View) -> None:
         made = await view.do(service.create_key, given.get("name", ""), done="The key was made.")
         if made is not None:
             secret(shown, "Your new key", made["key"])
-            await listed()
+            await listed("")  # where the new one is
 
     async def revoke(key_id: str) -> None:
         if await view.do(service.revoke_key, key_id, done="The key has ended.") is not None:
-            await listed()
+            await listed(asked)
 
-    async def listed() -> None:
-        keys = await view.do(service.keys)
+    async def listed(before: str) -> None:
+        found = await view.do(service.keys_page, "", before, KEYS)
         rows_at.clear()
         with rows_at:
-            if not keys or keys is True:
+            if not found or not (found["keys"] or before):
                 empty("You have no API key.", "A program that sends media needs one: `Authorization: Bearer vigil_…`.")
                 return
-            key_table(keys, revoke)
+            key_table(found, before, f"{PATH}/account", revoke)
 
+    asked = view.id("before")
     with tag("section", "", "card"):
         tag("h2", "API keys")
         rows_at, shown = tag("div"), tag("div", "", "", role="status")
         with Form(make, "form form-row"):
             field("Name of a new key", "name", hint="What will use it.", required=True, maxlength=100)
             button("Make a key", classes="button-main")
-        await listed()
+        await listed(asked)
 
 
-def key_table(keys: list[dict[str, Any]], revoke: Any) -> None:
-    """A table of keys with a way to end each."""
+def key_table(found: dict[str, Any], before: str, path: str, revoke: Any) -> None:
+    """A page of keys with a way to end each, and the ways to the other pages of this list, which is shown at `path`."""
 
     def end(key: dict[str, Any]) -> Any:
         if key["revoked_at"]:
             return f"ended {moment(key['revoked_at'])}"
         return lambda: button("Revoke", lambda: revoke(key["id"]), aria_label=f"Revoke the key {key['name']}")
 
-    rows = [[key["name"], lambda key=key: tag("code", f"{key['prefix']}…"), moment(key["created_at"]), moment(key["last_used_at"]), end(key)] for key in keys]
-    table("API keys", ["Name", "Begins with", "Made", "Last used", "End"], rows)
+    rows = [
+        [key["name"], lambda key=key: tag("code", f"{key['prefix']}…"), moment(key["created_at"]), moment(key["last_used_at"]), end(key)]
+        for key in found["keys"]
+    ]
+    if rows:
+        table("API keys, the newest first", ["Name", "Begins with", "Made", "Last used", "End"], rows)
+    else:
+        empty("Nothing older.", "The list ends before this page.")
+    pages(path, {}, before, found["next"])
 
 
 def secret(place: Tag, title: str, text: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from feedback.console import figures
 from feedback.console.layout import View, page
 from feedback.console.parts import drawing, empty, estimate, facts, percent, table, tag
+from feedback.models_page import MOST_FIGURES
 from feedback.service import Service
 from model.estimate import LEAST_LABELS
 
@@ -21,7 +22,7 @@ def add(service: Service) -> None:
     async def charts(view: View) -> None:
         found = await view.ask(service.charts, DAYS)
         tag("h1", "Charts")
-        tag("p", "The last eight weeks of uploads, and every cycle that judged a model.", "lead")
+        tag("p", f"The last eight weeks of uploads, and the cycles that judged a model, the newest {MOST_FIGURES}.", "lead")
         _cases(found["cases"])
         _days(found["days"])
         _estimated(found["estimated"])

@@ -9,7 +9,7 @@ from feedback.console import PATH
 from feedback.console.detect import POLICY_WORDS
 from feedback.console.layout import View, page
 from feedback.console.media import pictures_of
-from feedback.console.parts import address, button, choice, empty, field, link, moment, said_of, size, table, tag
+from feedback.console.parts import address, button, choice, empty, field, link, moment, pages, said_of, size, table, tag
 from feedback.service import Service
 
 PAGE = 25
@@ -29,21 +29,16 @@ def add(service: Service) -> None:
         tag("h1", "History")
         _filters(view, filters, everybody)
         rows, query = found["detections"], {**filters, **({"everybody": "1"} if everybody else {})}
-        newest = address(f"{PATH}/history", query)
         if not rows:
             if before:
-                empty("Nothing older.", "The list ends before this page.", newest, "Newest")
+                empty("Nothing older.", "The list ends before this page.", address(f"{PATH}/history", query), "Newest")
             elif filters or everybody:
                 empty("Nothing fits these filters.", "Take one away, or look at all.", f"{PATH}/history", "Show all")
             else:
                 empty("Nothing has been sent yet.", "The verdicts of your uploads will be listed here.", PATH, "Send a file")
             return
         table("Verdicts, the newest first", ["File", "Verdict", "Sent", "Kind", "Size", "Policy", "Model"], [_row(one, view.may("case.list")) for one in rows])
-        with tag("nav", "", "row pages", aria_label="Further pages"):
-            if before:
-                link("Newest", newest, "button")
-            if found["next"]:
-                link("Older", address(f"{PATH}/history", {**query, "before": found["next"]}), "button")
+        pages(f"{PATH}/history", query, before, found["next"])
 
 
 def _asked(request: Request) -> tuple[dict[str, str], bool]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from feedback.cases import AlreadyReviewed, NotReviewable, TooLate
 from feedback.console import PATH, theme
 from feedback.console.parts import button, drawing, empty, link, tag
 from feedback.console.visitor import LoggedOut, Visitor, token_of
+from feedback.database import ID
 from feedback.service import Gone, NotFound, Service
 from workspace.errors import VigilError
 
@@ -54,6 +56,11 @@ class View:
         """A number of the page's address, like the `before` of a list; None where it is missing or no number that a list could have."""
         text = self.request.query_params.get(name, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # int() takes no superscript two, which is a digit too
+
+    def id(self, name: str) -> str:
+        """An id of the page's address; "" where it is missing or no id."""
+        text = self.request.query_params.get(name, "")
+        return text if re.fullmatch(ID, text) else ""
 
     async def ask(self, method: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         """See Visitor.ask."""

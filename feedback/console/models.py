@@ -4,10 +4,10 @@ from typing import Any
 
 from nicegui import ui
 
-from feedback.console import figures
+from feedback.console import PATH, figures
 from feedback.console.charts import INTERVALS, _figure, _key, _words
 from feedback.console.layout import REFUSALS, View, page, reload_soon
-from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, table, tag
+from feedback.console.parts import Form, button, choice, drawing, empty, facts, field, moment, pages, table, tag
 from feedback.console.visitor import LoggedOut
 from feedback.service import Service
 from feedback.wording import band_of
@@ -15,6 +15,7 @@ from workspace.errors import DatabaseSilent
 
 ROLES = {"champion": "Champion", "previous": "Previous", "held": "Held back", "earlier": "Earlier", "candidate": "Being judged"}
 OUTCOMES = {"rollback": "Champion again", "bootstrap": "First champion on a person's word", "override": "Gate overridden"}
+DECISIONS = 50  # a page
 LOOK_SECONDS, LOOKS = 2.0, 60  # while another model answers than leads
 
 
@@ -34,7 +35,7 @@ def add(service: Service) -> None:
             _one("Challenger", found["challenger"], "No model was held back in the newest cycle.")
             _one("Previous", found["previous"], "No champion came before this one.")
         _figures(found["figures"])
-        _decisions(found)
+        _decisions(found, view.number("before"))
         if view.may("model.rollback"):
             _rollback(service, view, found)
 
@@ -129,18 +130,27 @@ def _figures(cycles: list[dict[str, Any]]) -> None:
         tag("p", INTERVALS, "hint")
 
 
-def _decisions(found: dict[str, Any]) -> None:
+def _decisions(found: dict[str, Any], before: int | None) -> None:
+    """A page of the decisions, the newest first: those numbered below `before`, counted from the oldest, as further ones come before the newest."""
+    every = found["decisions"]
+    start = max(len(every) - before + 1, 0) if before else 0
+    shown = every[start : start + DECISIONS]
     with tag("section", "", "card"):
         tag("h2", "Decisions")
-        if not found["decisions"]:
+        if not every:
             empty("No cycle has run yet.", "`vigil retrain` runs one; what it decides and why is kept here.")
             return
         roles = {row["cycle"]: ROLES.get(row["role"], row["role"]) for row in found["models"]}
         rows = []
-        for one in found["decisions"]:
+        for one in shown:
             outcome = OUTCOMES.get(one["outcome"], str(one["outcome"]).capitalize())
             rows.append([one["cycle"], outcome, roles.get(one["cycle"], "–"), one["who"], one["reason"], moment(one["at"])])
-        table("What was decided of models", ["Cycle", "Outcome", "Its model", "By", "Why", "When"], rows)
+        if rows:
+            table("What was decided of models, the newest first", ["Cycle", "Outcome", "Its model", "By", "Why", "When"], rows)
+        else:
+            empty("Nothing older.", "The list ends before this page.")
+        older = len(every) - start - len(shown)
+        pages(f"{PATH}/models", {}, before, older + 1 if older > 0 else None)
 
 
 def _rollback(service: Service, view: View, found: dict[str, Any]) -> None:

@@ -155,6 +155,16 @@ def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], sh
                                 tag("td", "–" if cell in (None, "") else str(cell), data_head=head)
 
 
+def pages(path: str, query: Mapping[str, Any], before: int | str | None, further: int | str | None) -> None:
+    """The ways from one page of a list to its newest rows and to older ones, where there are such."""
+    if before or further:
+        with tag("nav", "", "row pages", aria_label="Further pages"):
+            if before:
+                link("Newest", address(path, query), "button")
+            if further:
+                link("Older", address(path, {**query, "before": further}), "button")
+
+
 def field(label: str, name: str, kind: str = "text", hint: str = "", value: str = "", **more: Any) -> Tag:
     """A labelled input."""
     with tag("div", "", "field"):

@@ -21,7 +21,7 @@ def add(service: Service) -> None:
         wanted = view.request.query_params.get("object", "").strip()[:200]
         before, query = view.number("before"), {"object": wanted} if wanted else {}
         found = await view.ask(service.trail, wanted or None, before, PAGE)
-        names = {f"user:{one['id']}": one["user_name"] for one in await view.ask(service.users)}
+        names = await view.ask(service.user_names, {_account(one["who"]) for one in found["entries"]})
         tag("h1", "Audit trail")
         tag("p", "Each entry holds the hash of the one before it: none can be changed or taken out unnoticed.", "lead")
         _verify(service, view)
@@ -62,7 +62,13 @@ def _row(one: dict[str, Any], names: dict[str, str]) -> list[Any]:
     kind, _, id_ = one["object"].partition(":")
     short = f"{kind}:{id_[:8]}…" if len(id_) > 12 else one["object"]
     shown = lambda: link(short, address(f"{PATH}/trail", {"object": one["object"]}), "hash")  # noqa: E731
-    return [str(one["number"]), moment(one["at"]), names.get(one["who"], one["who"]), one["action"], shown, lambda: _detail(detail)]
+    return [str(one["number"]), moment(one["at"]), names.get(_account(one["who"]), one["who"]), one["action"], shown, lambda: _detail(detail)]
+
+
+def _account(who: str) -> str:
+    """The id of the account that an entry names as who did it; "" where that is none."""
+    kind, _, id_ = who.partition(":")
+    return id_ if kind == "user" else ""
 
 
 def _detail(text: str) -> None:

@@ -6,11 +6,12 @@ from nicegui import ui
 
 from feedback.access import Role
 from feedback.console import PATH
-from feedback.console.account import key_table
+from feedback.console.account import KEYS, key_table
 from feedback.console.layout import View, page, reload_soon
-from feedback.console.parts import Form, button, choice, empty, facts, field, link, moment, table, tag
+from feedback.console.parts import Form, button, choice, empty, facts, field, link, moment, pages, table, tag
 from feedback.service import Service
 
+PAGE = 50
 ROLES = {role.name: role.name.capitalize() for role in Role if role is not Role.anonymous}
 
 
@@ -19,10 +20,11 @@ def add(service: Service) -> None:
 
     @page(service, "/users", "Users")
     async def users(view: View) -> None:
-        found = await view.ask(service.users)
+        given = view.request.query_params
+        before, named, sources = view.id("before"), given.get("named", "").strip()[:100], given.get("sources") == "1"
+        found = await view.ask(service.users_page, before, PAGE, named, sources)
         tag("h1", "Users")
-        heads = ["Name", "User name", "E-mail", "Role", "State", "Since"]
-        table("Accounts", heads, [_row(one) for one in found])
+        _list(found, before, named, sources)
         _create(service, view)
         quality = await view.ask(service.quality)
         with tag("section", "", "card"):
@@ -42,6 +44,23 @@ def add(service: Service) -> None:
                 facts([("User name", found["user_name"]), ("E-mail", found["email"]), ("Since", moment(found["created_at"])), ("State", _state(found))])
             _govern(service, view, found)
         await _keys(service, view, found["id"])
+
+
+def _list(found: dict[str, Any], before: str, named: str, sources: bool) -> None:
+    with tag("form", "", "card filters", method="get", action=f"{PATH}/users", aria_label="Filters"):
+        field("Name or e-mail", "named", value=named, maxlength=100)
+        choice("Whose", "sources", {"": "People's", "1": "Sources' too"}, "1" if sources else "")
+        with tag("div", "", "row"):
+            button("Filter", classes="button-main")
+    query = {name: value for name, value in (("named", named), ("sources", "1" if sources else "")) if value}
+    if found["users"]:
+        heads = ["Name", "User name", "E-mail", "Role", "State", "Since"]
+        table("Accounts, the newest first", heads, [_row(one) for one in found["users"]])
+    elif before:
+        empty("Nothing older.", "The list ends before this page.")
+    else:
+        empty("No account fits.", "Take the filter away to see all.", f"{PATH}/users", "Show all")
+    pages(f"{PATH}/users", query, before, found["next"])
 
 
 def _row(one: dict[str, Any]) -> list[Any]:
@@ -122,8 +141,9 @@ async def _keys(service: Service, view: View, user_id: str) -> None:
 
     with tag("section", "", "card"):
         tag("h2", "API keys")
-        keys = await view.ask(service.keys, user_id)
-        if keys:
-            key_table(keys, revoke)
+        before = view.id("before")
+        keys = await view.ask(service.keys_page, user_id, before, KEYS)
+        if keys["keys"] or before:
+            key_table(keys, before, f"{PATH}/users/{user_id}", revoke)
         else:
             tag("p", "This account has no API key.", "muted")

@@ -1,19 +1,22 @@
 """Accounts: argon2, lock-out, sessions that end, keys that are revoked, and a last admin who stays."""
 
 import io
+import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from feedback import audit
-from feedback.access import Role
+from feedback.access import Actor, Role
 from feedback.accounts import REMEMBERED_SECONDS, AccountRefused, Accounts
 from feedback.database import Database, now
+from feedback.gathering import _account
 from feedback.same_secret import note_secret
 from feedback.secret import FILE, VARIABLE, Secret, find_secret, load_secret
 from feedback.tables import API_KEYS, AUDIT, SECRET, SESSIONS, USERS
@@ -271,6 +274,85 @@ def test_of_two_changes_at_once_the_later_must_prove_the_password_that_holds_the
     monkeypatch.setattr(accounts, "_is", meanwhile)
     assert change(PASSWORD + " of a thief") == 422
     assert accounts.log_in("vera", PASSWORD)
+
+
+def test_who_asks_for_one_account_or_key_does_not_read_them_all(make: Make) -> None:
+    """One's own page, a change of a role, a key's end: each read every account or key that there is, and the trail's page the names of all."""
+    app, known = make()
+    service, (vera, _) = app.state.service, known["vera"]
+    ada = Actor(known["ada"][0], Role.admin)
+    key_id = service.create_key(ada, "soon gone")["id"]
+    asked: list[str] = []
+    event.listen(service.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_: asked.append(statement))
+    requests = [("GET", "/v1/users/me", {}), ("PATCH", f"/v1/users/{vera}", {"json": {"role": "reviewer"}}), ("DELETE", f"/v1/keys/{key_id}", {})]
+    requests += [("POST", f"/v1/users/{vera}/password", {"json": {"password": PASSWORD}}), ("GET", "/v1/keys", {})]
+    assert [answer.status_code for answer in ask(app, *requests, key=known["ada"][1])] == [200, 200, 204, 204, 200]
+    assert service.accounts.user("Vera@example.org")["id"] == service.accounts.user(vera)["id"] == service.accounts.user("vera")["id"] == vera
+    whole = [one for one in asked if re.search(r"FROM (users|api_keys)\b", one) and " WHERE " not in one.replace("\n", " ")]
+    assert len(asked) > 9 and not whole
+    assert service.user_names(ada, {vera, "0" * 32}) == {vera: "vera"} and service.user_names(ada, set()) == {}
+
+
+def brought(accounts: Accounts, number: int) -> None:
+    """So many accounts of sources, as the service makes them for media that wait for a label."""
+    with accounts.database.write() as connection:
+        for one in range(number):
+            _account(connection, f"source {one}")
+
+
+def test_accounts_come_in_pages_and_those_of_sources_when_asked_for(make: Make) -> None:
+    """All came at once, those of ten thousand sources among six people: the service answered nobody for a quarter of a minute."""
+    app, known = make()
+    ada = known["ada"][1]
+    brought(app.state.service.accounts, 120)
+
+    def pages(**query: Any) -> list[list[str]]:
+        found: list[list[str]] = []
+        before: str | None = ""
+        while before is not None:
+            body = ask(app, ("GET", "/v1/users", {"params": {**query, "before": before}}), key=ada)[0].json()
+            found.append([one["user_name"] for one in body["users"]])
+            before = body["next"]
+        return found
+
+    (people,) = pages()
+    assert people == list(known)[::-1], "the newest first"
+    assert pages(limit=4) == [people[:4], people[4:]] and pages(limit=6) == [people], "no page that is empty"
+    first, second = pages(sources=True)
+    assert len(first) == 100 and first[0].startswith("source:") and second[-6:] == people and len({*first, *second}) == 126
+    assert pages(named="VERA@ex") == pages(named="er", limit=1) == [["vera"]] and pages(named="_") == [[]]
+    assert len(pages(named="source 7", sources=True)[0]) == 11
+    with app.state.service.database.write() as connection:
+        connection.execute(update(USERS).where(USERS.c.name == "source source 7").values(disabled=False))
+    assert pages()[0][0].startswith("source:"), "what somebody enabled is no longer out of sight"
+    assert ask(app, ("GET", f"/v1/users?before={'0' * 32}", {}), key=ada)[0].json() == {"users": [], "next": None}
+    refused = ({"before": "x"}, {"limit": 0}, {"limit": 501}, {"named": "x" * 101})
+    assert [answer.status_code for answer in ask(app, *(("GET", "/v1/users", {"params": query}) for query in refused), key=ada)] == [422] * 4
+
+
+def test_keys_come_in_pages(make: Make) -> None:
+    """All came at once, ended ones too, and nothing limits how many an account has made: a viewer's three thousand held the service up at each look."""
+    app, known = make()
+    (vera, key), accounts = known["vera"], app.state.service.accounts
+    made = [accounts.create_key(vera, f"k{number}", "user:x")[0] for number in range(104)]
+    accounts.revoke_key(made[-1], "user:x")
+    first = ask(app, ("GET", "/v1/keys", {}), key=key)[0].json()
+    second = ask(app, ("GET", "/v1/keys", {"params": {"user": vera, "before": first["next"]}}), key=known["ada"][1])[0].json()
+    every = first["keys"] + second["keys"]
+    assert len(first["keys"]) == 100 and second["next"] is None and {one["id"] for one in every} > set(made) and len(every) == 105
+    assert [one["created_at"] for one in every] == sorted((one["created_at"] for one in every), reverse=True)
+    assert [one["name"] for one in every if one["revoked_at"]] == ["k103"] and all("key_hash" not in one for one in every)
+    assert ask(app, ("GET", "/v1/keys", {"params": {"user": vera}}), key=known["rob"][1])[0].status_code in (403, 404)
+    assert ask(app, ("GET", "/v1/keys", {"params": {"limit": 0}}), key=key)[0].status_code == 422
+
+
+def test_of_accounts_of_one_moment_none_is_left_out_between_two_pages(accounts: Accounts) -> None:
+    ids = [add(accounts, f"ann{number}") for number in range(5)]
+    with accounts.database.write() as connection:
+        connection.execute(update(USERS).values(created_at=now()))
+    first = accounts.page("", 2)
+    rest = accounts.page(first[-1]["id"], 5)
+    assert len(rest) == 3 and {row["id"] for row in first + rest} == set(ids)
 
 
 def test_a_changed_role_is_that_of_the_next_request(accounts: Accounts) -> None:

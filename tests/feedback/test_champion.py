@@ -2,8 +2,10 @@
 
 import asyncio
 import html
+import json
 import random
 import shutil
+import subprocess
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,6 +33,7 @@ from workspace.files import sha256_file
 from workspace.journal import Journal
 from workspace.profiles import compose_params
 from workspace.promotion import import_champion, override, promote, rollback
+from workspace.repository import init_repository
 from workspace.settings import Settings, load_settings
 from workspace.state import IMPORTED, champion
 
@@ -377,3 +380,23 @@ def test_importing_the_room_brings_no_heavy_package(module: str) -> None:
 
     code = f"import sys, {module}; print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'torch', 'mlflow', 'prefect', 'dvc', 'pandas', 'sklearn'}}))"
     assert subprocess.run([sys.executable, "-P", "-c", code], env=environment(), capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_of_many_cycles_the_newest_hundred_are_drawn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the 257th cycle on, their reports were more than are remembered: each look at Charts asked git for all of them anew, two processes a cycle."""
+    journal, stream, names = Journal(root), [], [f"{2020 + number // 50}-W{number % 50 + 1:02d}.1" for number in range(300)]
+    for number, cycle in enumerate(names, 1):
+        journal.append("cycle_opened", cycle=cycle, week=cycle[:8], scheduled=False, judged=[], base_model="", fingerprint="")
+        journal.append("candidate", cycle=cycle, model_sha256="c" * 64, path=f"models/{cycle}")
+        journal.append("cycle_closed", cycle=cycle, outcome="held", reason="it is no better", verdict_sha256="d" * 64)
+        stream.append(f"commit refs/heads/other\nmark :{number}\ncommitter a <a@example.org> {number} +0000\ndata 1\n-\n")
+        for name, report in (("evaluation", {"overall": {"challenger": {"auc": {"value": number / 1000}}}}), ("verdict", {"cycle": cycle, "results": []})):
+            text = json.dumps(report)
+            stream.append(f"M 644 inline reports/{name}.json\ndata {len(text)}\n{text}\n")
+        stream.append(f"reset refs/tags/vigil/{cycle}\nfrom :{number}\n\n")
+    init_repository(root, "")
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=root, input="".join(stream), text=True, check=True)
+    found = models_page.figures(root)
+    assert [row["cycle"] for row in found] == names[200:] and found[-1]["challenger"]["auc"]["value"] == 0.3
+    monkeypatch.setattr(models_page, "git", lambda *_: pytest.fail("git is asked again"))
+    assert models_page.figures(root) == found and len(models_page.models(root)["decisions"]) == 300

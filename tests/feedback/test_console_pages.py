@@ -19,10 +19,11 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.ui import Select
 
-from feedback.console import review
+from feedback.console import account, models, review, users
 from feedback.console.parts import percent
 from feedback.console.review import AT_ONCE
 from feedback.database import Database
+from feedback.gathering import _account
 from feedback.handover import mark_ingested
 from feedback.keep import MediaStore, derived_name
 from feedback.retention import Retention
@@ -779,6 +780,67 @@ def test_an_admin_makes_disables_and_enables_an_account_and_verifies_the_trail(s
     assert too_wide(page) <= 0, "the last hash is wider than a phone"
 
 
+def test_accounts_come_a_page_at_a_time_and_those_of_sources_when_asked_for(served: Service, page: Browser) -> None:
+    """All were drawn at once, those of sources among them, in the process that answers everybody: nobody was answered meanwhile."""
+    with closing(Database(served.root, load_settings(served.root / "params.yaml"))) as database, database.write() as connection:
+        for number in range(2 * users.PAGE):
+            _account(connection, f"a folder without labels, number {number}")
+    page.log_in("ada")
+    page.open("/users")
+    assert page.see("tbody tr a") and not [one for one in page.all("tbody tr") if "source:" in one.text]
+    Select(page.see("[name=sources]")).select_by_value("1")
+    page.press("Filter")
+    page.see("td", "source:")
+    accounts = "table:has(caption) tbody tr:has(a)"
+    assert len(page.all(accounts)) == users.PAGE
+    for wide_px in (360, 1280):
+        page.look(wide_px=wide_px)
+        assert too_wide(page) <= 0 and [row for row in page.axe() if row["impact"] in ("critical", "serious")] == []
+    page.press("Older")
+    page.press("Older")
+    page.see("td a", "Vera")
+    page.press("Newest")
+    page.see("td a", f"number {2 * users.PAGE - 1}")
+    page.write(named="vera@")
+    page.press("Filter")
+    page.see("td a", "Vera")
+    assert len(page.all(accounts)) == 1
+    page.open("/users?named=nobody")
+    page.see(".empty", "No account fits.")
+    page.press("Show all")
+    page.see("td a", "Ada")
+    page.open(f"/users?before={'0' * 32}")
+    page.see(".empty", "Nothing older.")
+
+
+def test_keys_come_a_page_at_a_time(served: Service, page: Browser) -> None:
+    rosa = served.by("rosa")
+    for number in range(account.KEYS + 1):
+        assert rosa.post("/v1/keys", json={"name": f"key {number}"}).status_code == 201
+    page.log_in("rosa")
+    page.open("/account")
+    page.see("td", f"key {account.KEYS}")
+    assert len(page.all("tbody tr")) == account.KEYS
+    page.look(wide_px=360)
+    assert too_wide(page) <= 0 and [row for row in page.axe() if row["impact"] in ("critical", "serious")] == []
+    page.look()
+    page.press("Older")
+    page.see("[aria-label='Revoke the key key 0']").click()
+    page.see("td", "ended")
+    assert page.see("td", "tests") and page.see("a.button", "Newest"), "the page of older ones stays"
+    page.write(name="one more")
+    page.press("Make a key")
+    page.see("td", "one more")
+    page.driver.delete_all_cookies()
+    page.log_in("ada")
+    page.open(f"/users/{served.people['rosa'][0]}")
+    page.see("td", "one more")
+    page.press("Older")
+    page.see("td", "key 0")
+    page.open(f"/users/{served.people['rosa'][0]}?before={'0' * 32}")
+    page.see(".empty", "Nothing older.")
+
+
 def test_one_long_name_takes_no_column_out_of_sight(served: Service, page: Browser, picture: bytes) -> None:
     """A name without blanks, with which anybody can sign up, pushed the columns beside it out of every account's row, and its own page out of the screen."""
     page.sign_up("Zq" * 50, "zq" * 16)
@@ -1219,3 +1281,26 @@ def test_the_console_knows_only_the_one_door() -> None:
                     seen.add(node.attr)
                     assert node.attr in doors or (path.name == "visitor.py" and node.attr == "accounts"), f"{path.name} reaches for service.{node.attr}"
     assert {"review", "detection", "explanation", "rollback", "govern"} <= seen
+
+
+def test_decisions_come_a_page_at_a_time(served: Service, page: Browser) -> None:
+    """Those of every cycle that ever ran were drawn at once. Comes last: it leaves cycles in the journal that other tests do not expect."""
+    journal = Journal(served.root)
+    for number in range(models.DECISIONS):
+        cycle = f"{2024 + number // 50}-W{number % 50 + 1:02d}.1"
+        journal.append("cycle_opened", cycle=cycle, week=cycle[:8], scheduled=False, judged=[], base_model="", fingerprint="")
+        journal.append("cycle_closed", cycle=cycle, outcome="nothing", reason=f"nothing new, number {number}", verdict_sha256="")
+    page.log_in("vera")
+    page.open("/models")
+    decided = "section:has(.pages) tbody tr"
+    page.see("td", f"number {models.DECISIONS - 1}")
+    assert len(page.all(decided)) == models.DECISIONS
+    page.look(wide_px=360)
+    assert too_wide(page) <= 0
+    page.look()
+    page.press("Older")
+    page.see("td", "it is no better")
+    page.press("Newest")
+    page.see("td", f"number {models.DECISIONS - 1}")
+    page.open("/models?before=1")
+    page.see(".empty", "Nothing older.")

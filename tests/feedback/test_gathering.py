@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import pandas as pd
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from feedback import estimate
 from feedback.access import ANONYMOUS, Role
@@ -171,6 +171,23 @@ def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, face
     for case in cases:
         world.decide(case["id"], "real")
     assert gathering.gather() == 1, "the next of that source, once there is room"
+    world.close()
+
+
+def test_a_look_at_a_half_full_queue_asks_the_database_as_often_whatever_waits(filled: Path) -> None:
+    """The queue was counted once for each of fifty thousand files that waited, at every look: five seconds of a core, every five seconds."""
+    world = World(filled, workers__queue_length=3)
+    gathering = gathering_of(world)
+    assert gathering.gather() == 2 and gathering.detections.waiting() == 2, "half of the queue, and no more"
+    asked: list[str] = []
+    event.listen(world.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_: asked.append(statement))
+    assert gathering.gather() == 0
+    few, left = len(asked), list(gathering._waiting)
+    gathering._waiting = left * 100
+    assert gathering.gather() == 0 and len(asked) == 2 * few and gathering._waiting == left * 100
+    gathering._waiting = left
+    judge_all(gathering)
+    assert gathering.gather() == 2, "uploads come first, and then the rest"
     world.close()
 
 
