@@ -6,7 +6,6 @@ from typing import Any
 from feedback.console import figures
 from feedback.console.layout import View, page
 from feedback.console.parts import drawing, empty, estimate, facts, percent, table, tag
-from feedback.models_page import MOST_FIGURES
 from feedback.service import Service
 from model.estimate import LEAST_LABELS
 
@@ -22,7 +21,7 @@ def add(service: Service) -> None:
     async def charts(view: View) -> None:
         found = await view.ask(service.charts, DAYS)
         tag("h1", "Charts")
-        tag("p", f"The last eight weeks of uploads, and the cycles that judged a model, the newest {MOST_FIGURES}.", "lead")
+        tag("p", "The last eight weeks of uploads, and the newest hundred cycles that judged a model.", "lead")
         _cases(found["cases"])
         _days(found["days"])
         _estimated(found["estimated"])
