@@ -191,7 +191,7 @@ def search_time(root: Path, known: int = 100_000, new: int = 1_000) -> dict[str,
     asked = [varied(signatures[number], 2) if number % 2 else varied(real[number % len(real)], 12) for number in range(new)]
     cv2.setNumThreads(1)
     begun, used = time.perf_counter(), time.process_time()
-    neighbours = Neighbours(signatures)
+    neighbours = Neighbours().plus(signatures)
     built = time.perf_counter()
     answers = [neighbours.of(words, known, SETTINGS.ingest.near_duplicate_bits) for words in asked]
     ended, used = time.perf_counter(), time.process_time() - used

@@ -77,7 +77,7 @@ def figures(root: Path) -> list[dict[str, Any]]:
     events = Journal(root).events()
     serving = set(promoted(events))
     rows = []
-    for one in [one for one in cycles(events) if one.closed and one.model_sha256][-MOST_FIGURES:]:
+    for one in [one for one in cycles(events) if one.trained][-MOST_FIGURES:]:
         evaluation, verdict = _report(root, one.cycle, "reports/evaluation.json"), _report(root, one.cycle, "reports/verdict.json")
         if verdict.get("cycle") != one.cycle:
             continue

@@ -43,14 +43,12 @@ def secret_for_keys(database: Database, root: Path) -> Secret:
     here = find_secret(root)
     with database.write() as connection:
         noted = _noted(connection)
+        if not noted and not _is_used(connection):  # the first key of all says which it is
+            first = here or load_secret(root)
+            connection.execute(SECRET.insert().values(fingerprint=_fingerprint(first)))
+            return first
         if here is not None and noted in ("", _fingerprint(here)):
-            if not noted and not _is_used(connection):
-                connection.execute(SECRET.insert().values(fingerprint=_fingerprint(here)))
             return here
-        if here is None and not noted and not _is_used(connection):
-            made = load_secret(root)
-            connection.execute(SECRET.insert().values(fingerprint=_fingerprint(made)))
-            return made
     raise WorkspaceError(
         "No key was made.",
         why=f"it would open nothing: the service has another secret than this command{'' if here else ', which has none'}",

@@ -91,7 +91,7 @@ def make_plan(
     asked = sorted(accepted_since(events) & {*released})
     fingerprint = settings_fingerprint(settings)
     closed = [cycle for cycle in cycles(events) if cycle.closed]
-    trained = [cycle for cycle in closed if cycle.model_sha256]
+    trained = [cycle for cycle in closed if cycle.trained]
     leading = champion(events)
     running = open_cycle(events)
 

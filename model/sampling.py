@@ -247,7 +247,8 @@ class _Batches:
             return None
         real = found[self._chance.integers(len(found))]
         children = [one for one in table.made_from[table.clip_ids[real]] if one not in there]
-        least = [one for one in children if self._came[one] == min(map(self._came.__getitem__, children))]
+        fewest = min((self._came[one] for one in children), default=0)
+        least = [one for one in children if self._came[one] == fewest]
         return least[self._chance.integers(len(least))] if least else None
 
     def _from_pool(self, is_new: bool, is_fake: bool) -> int:

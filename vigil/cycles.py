@@ -80,7 +80,7 @@ def run_cycle(root: Path, settings: Settings, *, scheduled: bool = False, force:
         _send_again(root, settings)
         if plan.unread:
             raise unread_sources(plan.unread)
-        trained = [cycle.fingerprint for cycle in cycles(events) if cycle.closed and cycle.model_sha256]
+        trained = [cycle.fingerprint for cycle in cycles(events) if cycle.trained]
         untried = trained and trained[-1] != plan.fingerprint
         nothing = "no new file or batch that the changed settings could judge" if untried else "no new file, batch, setting or stage version"
         return {"outcome": "nothing new", "reason": f"{nothing}; {_what_else(events)}", "cycle": ""}

@@ -192,9 +192,10 @@ def _uploads(database: Database, what: str) -> list[dict[str, Any]]:
 
 def _file_of(root: Path, database: Database, what: str) -> str:
     """The sha256 of the file of an upload. Raises WorkspaceError where there is none of this name."""
-    for upload in _uploads(database, what):
-        return str(upload["sha256"])
-    raise _unknown(root, what)
+    uploads = _uploads(database, what)
+    if not uploads:
+        raise _unknown(root, what)
+    return str(uploads[0]["sha256"])
 
 
 def _unknown(root: Path, what: str) -> WorkspaceError:

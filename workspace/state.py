@@ -88,6 +88,11 @@ class CycleState:
     path: str = ""
     batches: tuple[str, ...] = ()  # all that it learns from, judged ones too
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is over and made a model."""
+        return bool(self.closed and self.model_sha256)
+
 
 def workspace_id(events: Sequence[Event]) -> str:
     """What no other workspace has, but a copy of this one: the hash of the first line of its journal; '' while it has none."""

@@ -50,12 +50,12 @@ def test_the_index_finds_what_comparing_all_pairs_finds(words: list[int], change
 @given(st.lists(st.lists(WORD, min_size=1, max_size=4), min_size=1, max_size=6), st.integers(0, 6))
 def test_only_earlier_files_are_candidates_and_a_mirrored_one_is_found(files: list[list[int]], before: int) -> None:
     signatures = [np.array(words, np.uint64) for words in files]
-    neighbours = Neighbours(signatures)
+    neighbours = Neighbours().plus(signatures)
     for number, words in enumerate(signatures):
         for asked in (words, mirrored(words)):
             found = neighbours.of(asked, before, 5)
             assert (number in found) == (number < before) and all(other < before for other in found)
-    assert Neighbours([]).of(signatures[0], 0, 5) == [] and neighbours.of(np.empty(0, np.uint64), 6, 5) == []
+    assert Neighbours().plus([]).of(signatures[0], 0, 5) == [] and neighbours.of(np.empty(0, np.uint64), 6, 5) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -66,7 +66,7 @@ def test_files_that_came_in_pieces_are_found_as_if_they_had_come_at_once(pieces:
     for piece in signatures:
         earlier.append((grown, grown.of(np.array(asked, np.uint64), before, 1)))
         grown = grown.plus(piece)
-    whole = Neighbours([words for piece in signatures for words in piece])
+    whole = Neighbours().plus([words for piece in signatures for words in piece])
     assert grown.files == whole.files and grown.of(np.array(asked, np.uint64), before, 1) == whole.of(np.array(asked, np.uint64), before, 1)
     for one, found in earlier:  # stays as it was when another grew out of it
         assert one.of(np.array(asked, np.uint64), before, 1) == found
