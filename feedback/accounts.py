@@ -12,7 +12,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from feedback import audit
@@ -25,6 +25,7 @@ from workspace.settings import FeedbackSettings
 
 LOG = logging.getLogger("vigil.serve")
 KEY_PREFIX = "vigil_"
+MOST_KEYS = 100  # of one account that have not ended
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 512  # a longer one would only buy the sender our time
 REMEMBERED_SECONDS = 5.0  # a revoked key or changed role works at most so long in another process
 REMEMBERED = 4096
@@ -191,11 +192,14 @@ class Accounts:
 
     # -- API keys -----------------------------------------------------------------------------------------------------------
     def create_key(self, user_id: str, name: str, by: str) -> tuple[str, str]:
-        """A new key: its id, and its text, which is shown this once."""
+        """A new key: its id, and its text, which is shown this once. Raises AccountRefused for a name that is none, and beyond MOST_KEYS of one account."""
         if not 1 <= len(name.strip()) <= 100 or not name.isprintable():
             raise AccountRefused("A key's name has 1 to 100 printable characters.", "name")
         key_id, text = new_id(), KEY_PREFIX + secrets.token_urlsafe(32)
         with self.database.write() as connection:
+            valid = select(func.count()).select_from(API_KEYS).where(API_KEYS.c.user_id == user_id, API_KEYS.c.revoked_at == "")
+            if connection.execute(valid).scalar_one() >= MOST_KEYS:
+                raise AccountRefused(f"An account has at most {MOST_KEYS} keys that have not ended. End one that nobody uses any more.")
             row = {"id": key_id, "user_id": user_id, "name": name.strip(), "prefix": text[:12], "key_hash": self._digest(text), "created_at": now()}
             connection.execute(API_KEYS.insert().values(**row))
             audit.append(connection, by, "key.create", f"key:{key_id}", {"user": user_id})

@@ -34,6 +34,7 @@ PATIENT = ("uncertain", "unlabelled")  # reasons of which there may be very many
 MOST_REVIEWS = 3
 LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to each costs their square
 REMEMBERED = 50  # a reviewer's last answers, from which the next case should differ
+UPLOADS_SHOWN = 20  # of one file, however often it was sent
 LONGEST_TEXT = 2000
 IDENTITY = r"^[^\x00-\x1f\x7f]*$"  # a name that is one cell of a table
 SHOWN = ("number", "id", "created_at", "state", "reason", "kind", "sha256", "bytes", "p_fake", "novelty", "uncertainty", "model_sha256", "label", "identity",
@@ -161,7 +162,7 @@ class Cases:
             return self._shown(connection, connection.execute(query).scalars().all())
 
     def get(self, case_id: str) -> dict[str, Any] | None:
-        """One case with its standing reviews and its detections' ids, or None."""
+        """One case with its standing reviews and the ids of its uploads, or None: see `_shown`."""
         with self.database.read() as connection:
             return self._get(connection, case_id)
 
@@ -385,7 +386,11 @@ class Cases:
         return next(iter(self._shown(connection, [case_id])), None)
 
     def _shown(self, connection: Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """The cases of these ids, by number."""
+        """The cases of these ids, by number.
+
+        `uploads` is how often the file was sent and not erased, by whomever; `detections` the ids of at most UPLOADS_SHOWN of them in order of arrival:
+        first the disputed, then those that have a verdict, the newest of each.
+        """
         columns = [CASES.c[name] for name in SHOWN] + [OUTBOX.c.state.label("handover"), OUTBOX.c.batch]
         query = select(*columns).outerjoin(OUTBOX, OUTBOX.c.case_id == CASES.c.id).where(CASES.c.id.in_(ids)).order_by(CASES.c.number)
         rows = [dict(row) for row in connection.execute(query).mappings()]
@@ -399,20 +404,26 @@ class Cases:
         for row in connection.execute(said).mappings():
             told = {name: row[name] for name in ("reviewer", "reviewer_id", "label", "note", "identity", "created_at", "seconds")}
             reviews.setdefault(row["case_id"], []).append(told)
-        sent: dict[str, list[str]] = {}
-        held = (DETECTIONS.c.sha256 == CASES.c.sha256) & (DETECTIONS.c.state != "erased")  # whoever sent the file, and whichever upload opened the case
-        asked = select(CASES.c.id, DETECTIONS.c.id).join(DETECTIONS, held).where(CASES.c.id.in_(ids)).order_by(DETECTIONS.c.number)
-        for case_id, detection_id in connection.execute(asked).all():
-            sent.setdefault(case_id, []).append(detection_id)
+        sent: dict[str, list[Any]] = {}
+        held = (DETECTIONS.c.sha256 == CASES.c.sha256) & (DETECTIONS.c.state != "erased")  # whichever upload opened the case
+        disputed = DETECTIONS.c.answer["dispute"]["claim"].as_string().is_not(None)
+        first = (disputed.desc(), (DETECTIONS.c.state == "done").desc(), DETECTIONS.c.number.desc())
+        place = func.row_number().over(partition_by=CASES.c.id, order_by=first)
+        every = func.count().over(partition_by=CASES.c.id)
+        asked = select(CASES.c.id.label("case_id"), DETECTIONS.c.id.label("upload"), DETECTIONS.c.number, place.label("place"), every.label("every"))
+        placed = asked.join(DETECTIONS, held).where(CASES.c.id.in_(ids)).subquery()
+        for upload in connection.execute(select(placed).where(placed.c.place <= UPLOADS_SHOWN).order_by(placed.c.number)):
+            sent.setdefault(upload.case_id, []).append(upload)
         return [self._one(row, reviews.get(row["id"], []), sent.get(row["id"], [])) for row in rows]
 
-    def _one(self, row: Mapping[str, Any], reviews: list[dict[str, Any]], detections: list[str]) -> dict[str, Any]:
+    def _one(self, row: Mapping[str, Any], reviews: list[dict[str, Any]], sent: Sequence[Any]) -> dict[str, Any]:
         answers, needed = len(reviews), self.settings.queue.reviewers_needed
         if row["state"] == "decided":
             needed = answers
         elif answers >= needed and not decided([review["label"] for review in reviews], needed):
             needed = MOST_REVIEWS
-        left = {"handover": row["handover"] or "", "batch": row["batch"] or "", "detections": detections}
+        uploads = {"uploads": sent[0].every if sent else 0, "detections": [upload.upload for upload in sent]}
+        left = {"handover": row["handover"] or "", "batch": row["batch"] or "", **uploads}
         return {**row, "reviews": reviews, "answers": answers, "needed": max(needed, answers), **left}
 
 

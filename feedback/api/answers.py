@@ -163,7 +163,8 @@ class Case(_Told):
     handover: str = ""
     batch: str = ""
     batch_state: str = Field("", description="Of one case that came in with a batch: new, deferred, accepted, held or dropped.")
-    detections: list[str] = []
+    uploads: int = Field(0, description="How often its file was sent and not erased.")
+    detections: list[str] = Field([], description="Of these at most 20, oldest first: the disputed, then those with a verdict, the newest of each.")
 
 
 class CasePage(_Told):

@@ -88,7 +88,7 @@ class Guard:
             status, detail, next_step = problem.args
             await problem_response(status, detail, next_step, {"Connection": "close"})(scope, receive, send)
             return
-        if scope["method"] != "HEAD" or scope["path"].startswith(CONSOLE):
+        if scope["method"] != "HEAD" or _of_console(scope):
             await self.app(scope, receive, send)
             return
         asked = scope if WITHOUT_HEAD.fullmatch(scope["path"]) else {**scope, "method": "GET"}
@@ -168,8 +168,12 @@ def _head_of(send: Send) -> Send:
     return head
 
 
+def _of_console(scope: Scope) -> bool:
+    return f"{scope['path']}/".startswith(f"{CONSOLE}/")
+
+
 def _secured(scope: Scope, send: Send) -> Send:
-    if scope["path"].startswith(CONSOLE):
+    if _of_console(scope):
         return send
 
     async def secured(message: Message) -> None:

@@ -161,9 +161,11 @@ def _about(found: dict[str, Any], open_to_me: bool) -> None:
         if found["state"] == "quarantined":
             rows.append(("Quarantined because", found.get("why") or "–"))
         facts(rows)
-        with tag("p", "", "row"):
-            for number, detection_id in enumerate(found["detections"], start=1):
-                if not open_to_me:
+        if not open_to_me:
+            if found["uploads"] > len(found["detections"]):
+                tag("p", f"It was sent {found['uploads']} times. Here are {len(found['detections'])} of them, the disputed and the newest.", "muted")
+            with tag("p", "", "row"):
+                for number, detection_id in enumerate(found["detections"], start=1):
                     link(f"Verdict {number}", f"{PATH}/detections/{detection_id}", "button")
 
 

@@ -147,8 +147,8 @@ async def _cases(service: Service, view: View, known: set[str], waiting_known: i
         for case in waiting:
             if case["id"] in known or case["state"] != "open":
                 continue
-            detections = [service.detection(actor, one) for one in case["detections"]]
-            shown = next((one for one in reversed(detections) if one["state"] == "done" and one["media_state"] != "deleted"), None)
+            detections = (service.detection(actor, one) for one in reversed(case["detections"]))
+            shown = next((one for one in detections if one["state"] == "done" and one["media_state"] != "deleted"), None)
             if shown is not None:
                 found.append({"id": case["id"], "reason": case["reason"], "answers": case["answers"], "media": pictures_of(shown, reviewer=True)})
         return found

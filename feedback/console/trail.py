@@ -6,7 +6,7 @@ from typing import Any
 from feedback.audit import Verified
 from feedback.console import PATH
 from feedback.console.layout import View, page
-from feedback.console.parts import address, button, empty, field, link, moment, table, tag
+from feedback.console.parts import address, button, empty, field, link, moment, pages, table, tag
 from feedback.service import Service
 
 PAGE = 50
@@ -36,8 +36,7 @@ def add(service: Service) -> None:
             return
         heads = ["Number", "When", "Who", "Action", "Object", "Detail"]
         table("Entries, the newest first", heads, [_row(one, names) for one in found["entries"]])
-        if found["next"]:
-            link("Older", address(f"{PATH}/trail", {**query, "before": found["next"]}), "button")
+        pages(f"{PATH}/trail", query, before, found["next"])
 
 
 def _verify(service: Service, view: View) -> None:

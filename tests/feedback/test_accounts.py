@@ -334,16 +334,32 @@ def test_keys_come_in_pages(make: Make) -> None:
     """All came at once, ended ones too, and nothing limits how many an account has made: a viewer's three thousand held the service up at each look."""
     app, known = make()
     (vera, key), accounts = known["vera"], app.state.service.accounts
-    made = [accounts.create_key(vera, f"k{number}", "user:x")[0] for number in range(104)]
-    accounts.revoke_key(made[-1], "user:x")
+    made = []
+    for number in range(104):
+        made.append(accounts.create_key(vera, f"k{number}", "user:x")[0])
+        if number < 9:
+            accounts.revoke_key(made[-1], "user:x")
     first = ask(app, ("GET", "/v1/keys", {}), key=key)[0].json()
     second = ask(app, ("GET", "/v1/keys", {"params": {"user": vera, "before": first["next"]}}), key=known["ada"][1])[0].json()
     every = first["keys"] + second["keys"]
     assert len(first["keys"]) == 100 and second["next"] is None and {one["id"] for one in every} > set(made) and len(every) == 105
     assert [one["created_at"] for one in every] == sorted((one["created_at"] for one in every), reverse=True)
-    assert [one["name"] for one in every if one["revoked_at"]] == ["k103"] and all("key_hash" not in one for one in every)
+    assert [one["name"] for one in every if one["revoked_at"]] == [f"k{number}" for number in reversed(range(9))] and all(
+        "key_hash" not in one for one in every
+    )
     assert ask(app, ("GET", "/v1/keys", {"params": {"user": vera}}), key=known["rob"][1])[0].status_code in (403, 404)
     assert ask(app, ("GET", "/v1/keys", {"params": {"limit": 0}}), key=key)[0].status_code == 422
+
+
+def test_an_account_has_only_so_many_keys_that_open_something(make: Make) -> None:
+    """Nothing limited them: one account's script that made a key a run filled the table, and nobody was told."""
+    app, known = make()
+    (vera, key), accounts = known["vera"], app.state.service.accounts
+    made = [accounts.create_key(vera, f"k{number}", "user:x")[0] for number in range(99)]
+    refused, others = (ask(app, ("POST", "/v1/keys", {"json": {"name": "more"}}), key=whose)[0] for whose in (key, known["rob"][1]))
+    assert refused.status_code == 422 and "at most 100 keys" in refused.json()["detail"] and others.status_code == 201
+    accounts.revoke_key(made[0], "user:x")
+    assert [ask(app, ("POST", "/v1/keys", {"json": {"name": "more"}}), key=key)[0].status_code for _ in range(2)] == [201, 422]
 
 
 def test_of_accounts_of_one_moment_none_is_left_out_between_two_pages(accounts: Accounts) -> None:

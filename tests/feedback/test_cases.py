@@ -346,6 +346,18 @@ def test_one_file_is_one_case_and_a_dispute_becomes_its_reason(world: World) -> 
     assert world.cases.counts()["open"] == 2
 
 
+def test_a_case_lists_a_few_of_very_many_uploads_of_its_file(world: World) -> None:
+    """Each of 3,000 was looked up by itself whenever the page of their case was opened."""
+    content = JPEG + b"again and again"
+    disputed, case_id = world.upload(content, verdict="fake")
+    world.detections.dispute(world.sender, disputed, "real")
+    sent = [world.upload(content, verdict="fake", reason="")[0] for _ in range(24)]
+    alone = world.upload(JPEG + b"alone")[1]
+    found = world.case(case_id)
+    assert found["uploads"] == 25 and found["detections"] == [disputed, *sent[-19:]], "what is disputed stays in sight"
+    assert [(case["uploads"], len(case["detections"])) for case in world.cases.page(None, 0, 10)] == [(25, 20), (1, 1)] and world.case(alone)["uploads"] == 1
+
+
 def test_a_case_gets_scores_once_and_only_while_it_is_open(world: World) -> None:
     """The order of the queue and what is told of a model's answers go by the scores of the model that asked."""
     asked, answered = (world.upload(JPEG + content, reason="unlabelled", p_fake=None, model_sha256="")[1] for content in (b"one", b"two"))

@@ -332,7 +332,8 @@ def test_addresses_and_heads_have_a_length(make: Make) -> None:
 def test_every_answer_has_the_security_headers_refusals_too(make: Make) -> None:
     app, _ = make(names=("vigil",))
     elsewhere = ("GET", "/healthz", {"headers": {"Host": "evil.example"}})
-    for answer in ask(app, ("GET", "/healthz", {}), ("GET", "/v1/users", {}), ("GET", "/nowhere", {}), ("POST", "/v1/keys", {"content": b"{"}), elsewhere):
+    asked = [("GET", path, {}) for path in ("/healthz", "/v1/users", "/nowhere", "/consoleX", "/console-of-old/x")]
+    for answer in ask(app, *asked, ("POST", "/v1/keys", {"content": b"{"}), elsewhere):
         assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-frame-options"] == "DENY", answer.url
         assert "default-src 'none'" in answer.headers["content-security-policy"] and answer.headers["referrer-policy"] == "no-referrer"
         assert "server" not in answer.headers
