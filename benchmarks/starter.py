@@ -13,6 +13,7 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,51 +72,70 @@ def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]
     return {name: out / f"{name}.csv" for name in sets}
 
 
-def forger_by_forger(work: Path, settings: Settings, model: Path, before: Path | None) -> dict[str, dict[str, Any]]:
-    """AUC over clips of each forger, in the recipe (`met`) or not, on people of validation and holdout: their fakes against the clips these were made from.
+class Measured:
+    """Clips of known people of validation and holdout, scored by a model and, where there is one, by the starter `before` it on the very same pixels.
 
-    The forgeries are made in `work`/by-forger, so that the cycle's own stay as they were. `before`: another starter, measured on the very same fakes;
-    two cards cannot be compared where the forgers changed in between.
+    Two cards cannot be compared where the forgers changed in between.
     """
-    from benchmarks.forgers import FORGERS, settings_of
-    from media.shards import read_clip_at, read_index
-    from model.inference import Engine
-    from model.intervals import summarise_with_intervals
-    from pipelines import forge
 
-    (batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
-    apart, engines = work / "by-forger", [Engine(one) for one in (model, before) if one]
-    (apart / "data").mkdir(parents=True, exist_ok=True)
-    if not (apart / "data" / "faces").exists():
-        (apart / "data" / "faces").symlink_to((work / "data" / "faces").resolve(), target_is_directory=True)
+    def __init__(self, work: Path, settings: Settings, model: Path, before: Path | None) -> None:
+        from model.inference import Engine
 
-    def scored(folder: Path, clip: str) -> dict[str, tuple[str, tuple[float, ...]]]:
+        self.work, self.settings = work, settings
+        self.engines = [Engine(one) for one in (model, before) if one]
+        (self.batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
+        self.real_clips = self._scored(work / "data" / "faces" / self.batch, "clip_id")
+
+    def by_forger(self) -> dict[str, dict[str, Any]]:
+        """AUC over clips of each forger, in the recipe (`met`) or not: its fakes against the clips that these were made from.
+
+        The forgeries are made in `work`/by-forger, so that the cycle's own stay as they were.
+        """
+        from benchmarks.forgers import FORGERS, settings_of
+        from pipelines import forge
+
+        apart, known = self.work / "by-forger", self.settings.forge.forgers
+        (apart / "data").mkdir(parents=True, exist_ok=True)
+        if not (apart / "data" / "faces").exists():
+            (apart / "data" / "faces").symlink_to((self.work / "data" / "faces").resolve(), target_is_directory=True)
+        found = {}
+        for name in sorted({*FORGERS, *PUBLISHED, *known}):
+            forge.run(apart, settings_of(self.work, {"forge": {"forgers": [name], "fakes_per_real": 1.0}}), self.batch)
+            forged = self._scored(apart / "data" / "forged" / self.batch, "source_clip")
+            found[name] = {"met": name in known} | self._against([self.real_clips[clip] for clip in forged], list(forged.values()))
+        return found
+
+    def copies(self) -> dict[str, dict[str, Any]]:
+        """AUC of poor and of grey copies of the reals against the reals: 0.5 is right. The probes of a report ask the same of fewer clips."""
+        from pipelines.probes import grey_picture, poor_picture
+
+        faces, reals = self.work / "data" / "faces" / self.batch, list(self.real_clips.values())
+        return {
+            name: self._against(reals, list(self._scored(faces, "clip_id", spoil).values())) for name, spoil in (("poor", poor_picture), ("grey", grey_picture))
+        }
+
+    def _scored(self, folder: Path, clip: str, spoil: Callable[[Any], Any] | None = None) -> dict[str, tuple[str, tuple[float, ...]]]:
         """(person, p_fake by each model) of each clip of a known person who was not trained on, by the id in column `clip`."""
+        from media.shards import read_clip_at, read_index
+
         rows = [row for row in read_index(folder).to_dict("records") if row["use"] != "evaluate" and row["identity"]]
-        rows = [row for row in rows if split_of(row["identity"], settings.split) != "train" and row["label"] in ("real", "fake")]
+        rows = [row for row in rows if split_of(row["identity"], self.settings.split) != "train" and row["label"] in ("real", "fake")]
         clips = [read_clip_at(folder, row) for row in rows]
-        scores = zip(*(engine.score_clips(clips) for engine in engines), strict=True)
+        clips = [spoil(one) for one in clips] if spoil else clips
+        scores = zip(*(engine.score_clips(clips) for engine in self.engines), strict=True)
         return {row[clip]: (row["identity"], tuple(one.p_fake for one in told)) for row, told in zip(rows, scores, strict=True)}
 
-    real_clips = scored(work / "data" / "faces" / batch, "clip_id")
-    found = {}
-    for name in sorted({*FORGERS, *PUBLISHED, *settings.forge.forgers}):
-        forge.run(apart, settings_of(work, {"forge": {"forgers": [name], "fakes_per_real": 1.0}}), batch)
-        forged = scored(apart / "data" / "forged" / batch, "source_clip")
-        reals, fakes = [real_clips[clip] for clip in forged], list(forged.values())
-        labels, people = ["real"] * len(reals) + ["fake"] * len(fakes), [person for person, _ in [*reals, *fakes]]
+    def _against(self, reals: list[tuple[str, tuple[float, ...]]], others: list[tuple[str, tuple[float, ...]]]) -> dict[str, Any]:
+        """AUC of `others`, taken as fake, against `reals`, drawn by whole people; `auc_before` is that of the starter before."""
+        from model.intervals import summarise_with_intervals
+
+        labels, people = ["real"] * len(reals) + ["fake"] * len(others), [person for person, _ in [*reals, *others]]
         told = [
-            summarise_with_intervals(labels, [p_fake[which] for _, p_fake in [*reals, *fakes]], people, engine.card.threshold, resamples=1000)
-            for which, engine in enumerate(engines)
+            summarise_with_intervals(labels, [p_fake[which] for _, p_fake in [*reals, *others]], people, engine.card.threshold, resamples=1000)
+            for which, engine in enumerate(self.engines)
         ]
-        found[name] = {
-            "met": name in settings.forge.forgers,
-            "n_real": len(reals),
-            "n_fake": len(fakes),
-            "people": len(set(people)),
-            "auc": told[0]["auc"].as_dict(),
-        } | ({"auc_before": told[1]["auc"].as_dict()} if before else {})
-    return found
+        areas = {name: one["auc"].as_dict() for name, one in zip(("auc", "auc_before"), told, strict=False)}
+        return {"n_real": len(reals), "n_fake": len(others), "people": len(set(people))} | areas
 
 
 def starter_before(work: Path, out: Path) -> Path | None:
@@ -173,7 +193,13 @@ def refit(work: Path, out: Path) -> dict[str, Any]:
 
 
 def describe(
-    card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], by_forger: dict[str, dict[str, Any]], table: Path, out: Path
+    card: dict[str, Any],
+    reports: dict[str, dict[str, Any]],
+    own: dict[str, Any],
+    by_forger: dict[str, dict[str, Any]],
+    copies: dict[str, dict[str, Any]],
+    table: Path,
+    out: Path,
 ) -> str:
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
     with open(table, newline="", encoding="utf-8") as handle:
@@ -195,7 +221,7 @@ def describe(
     parts |= {f"generator {name}": part for name, part in report["by_generator"].items()}
     parts |= {f"with the people of validation: {kind}s": part for kind, part in reports["all"]["by_kind"].items()}
     faces, ours = card["faces"], own["overall"]["challenger"]
-    copies = {kind: next((row for row in own["probes"]["rows"] if row["name"].startswith(f"{kind} copies")), {}) for kind in ("poor", "grey")}
+    probes = {kind: next((row for row in own["probes"]["rows"] if row["name"].startswith(f"{kind} copies")), {}) for kind in ("poor", "grey")}
     return f"""# The starter model
 
 So that `vigil score clip.mp4` answers on a fresh checkout, offline. It is one cycle of the loop and no more: train your own on
@@ -236,8 +262,10 @@ In the last column the starter that this one took the place of, on the very same
 
 On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
 recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
-Poor copies of its reals against the reals: AUC {_shown(copies["poor"])}, where 0.5 means that it does not follow picture quality;
-grey copies: {_shown(copies["grey"])}, above 0.5 where a black and white picture is called fake. {_outside(report["overall"]["auc"])}
+Poor copies of its reals against the reals: AUC {_shown(probes["poor"])}, where 0.5 means that it does not follow picture quality;
+grey copies: {_shown(probes["grey"])}, above 0.5 where a black and white picture is called fake.{_copied(copies)}
+
+{_outside(report["overall"]["auc"])}
 
 ## Limits
 
@@ -253,6 +281,16 @@ were published on such terms. Do not use them to decide about a person.
 
 def _refitted(card: dict[str, Any]) -> str:
     return "\nIts levels, temperature, offset and threshold were fitted anew since then (`--refit`)." if card["metrics"].get("refitted") else ""
+
+
+def _copied(copies: dict[str, dict[str, Any]]) -> str:
+    """The same over all clips of people who were not trained on."""
+    if not copies:
+        return ""
+    poor, grey = copies["poor"], copies["grey"]
+    told = f"poor {_shown(poor['auc'])}, grey {_shown(grey['auc'])}"
+    before = f"; the one before {_shown(poor['auc_before'])} and {_shown(grey['auc_before'])}" if "auc_before" in poor else ""
+    return f" Over the {poor['n_real']} clips of the {poor['people']} people of\nvalidation and holdout: {told}{before}."
 
 
 def _started(model: dict[str, Any]) -> str:
@@ -304,15 +342,17 @@ def main() -> None:
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
     if arguments.refit:  # over clips, whose order no fit changes
-        by_forger = json.loads((arguments.out / "figures.json").read_text())["by_forger"]
+        earlier = json.loads((arguments.out / "figures.json").read_text())
+        by_forger, copies = earlier["by_forger"], earlier.get("copies", {})
     else:
-        by_forger = forger_by_forger(arguments.work, settings, arguments.out, before)
-    figures = {"seed": card["seed"], "by_forger": by_forger} | {
+        measured = Measured(arguments.work, settings, arguments.out, before)
+        by_forger, copies = measured.by_forger(), measured.copies()
+    figures = {"seed": card["seed"], "by_forger": by_forger, "copies": copies} | {
         name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
     }
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
-    (arguments.out / "README.md").write_text(describe(card, reports, own, by_forger, arguments.table, arguments.out), encoding="utf-8")
+    (arguments.out / "README.md").write_text(describe(card, reports, own, by_forger, copies, arguments.table, arguments.out), encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 

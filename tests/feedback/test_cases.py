@@ -350,7 +350,7 @@ def test_a_case_lists_a_few_of_very_many_uploads_of_its_file(world: World) -> No
     """Each of 3,000 was looked up by itself whenever the page of their case was opened."""
     content = JPEG + b"again and again"
     disputed, case_id = world.upload(content, verdict="fake")
-    world.detections.dispute(world.sender, disputed, "real")
+    gathering_of(world).detections.dispute(world.sender, disputed, "real")
     sent = [world.upload(content, verdict="fake", reason="")[0] for _ in range(24)]
     alone = world.upload(JPEG + b"alone")[1]
     found = world.case(case_id)
