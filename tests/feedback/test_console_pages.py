@@ -1304,3 +1304,13 @@ def test_decisions_come_a_page_at_a_time(served: Service, page: Browser) -> None
     page.see("td", f"number {models.DECISIONS - 1}")
     page.open("/models?before=1")
     page.see(".empty", "Nothing older.")
+
+
+def test_the_page_of_a_case_shows_a_few_of_the_many_times_that_its_file_was_sent(served: Service, picture: bytes) -> None:
+    again = picture + b"sent again and again"
+    case_id = served.detect(again).json()["case_id"]
+    files = [("file", (f"{number}.jpg", again, "image/jpeg")) for number in range(22)]
+    assert served.client.post("/v1/detections/batch", files=files).status_code == 202
+    served.review(case_id, "real", "rob")
+    shown = wait_for(lambda: logged_in(served, "rob").get(f"/console/cases/{case_id}").text, lambda text: "It was sent 23 times. Here are 20 of them" in text)
+    assert "Verdict 20" in shown and "Verdict 21" not in shown
