@@ -143,7 +143,10 @@ def prepare(table: Path, work: Path, size_px: int) -> None:
 
 
 def clips_of(work: Path) -> Any:
-    """Every clip: real ones, fakes of every forger, and what is kept for evaluation; with `store`, `side` and what training looks at; hash in `attrs`."""
+    """Every clip: real, faked by each forger, fake and kept for evaluation; with `store`, `side` and what training looks at; a hash of them in `attrs`.
+
+    Collected fakes that the table would train on stay out: what is trained on was forged by the named forgers alone.
+    """
     import pandas as pd
 
     from media.shards import read_index
@@ -159,6 +162,7 @@ def clips_of(work: Path) -> Any:
     known = table["identity"] != ""
     table["side"] = ["test" if row.use == "evaluate" or (row.identity and split_of(row.identity, split) != "train") else "train" for row in table.itertuples()]
     table = table[known | (table["side"] == "train")]
+    table = table[(table["label"] == "real") | (table["forger"] != "") | ((table["label"] == "fake") & (table["use"] == "evaluate"))]
     table = table.assign(role="new", new=True).reset_index(drop=True)
     meshes = [sha256_bytes(mesh) for mesh in table["landmarks"]]
     lines = table[["clip_id", "sha256", "label", "identity", "kind", "forger", "use", "side"]].assign(mesh=meshes).astype(str).agg(" ".join, axis=1)

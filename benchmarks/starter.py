@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import a_file, vigil  # noqa: E402
-from pipelines.sides import split_of  # noqa: E402
+from pipelines.sides import SIDES, decide_sides  # noqa: E402
 from workspace.cycle import read_cycle  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
@@ -33,10 +33,22 @@ from workspace.state import candidates  # noqa: E402
 
 KEPT = ("model.safetensors", "model.onnx")
 REFIT_STEPS = 2  # of the network whose place the one that is fitted anew takes
+BEFORE = "before"  # in the work folder: the starter whose place the new one takes
 PUBLISHED = ("mobile_stylegan",)  # forgers that no recipe here trains on
 
 
-def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]:
+def samples_of(work: Path, settings: Settings) -> list[dict[str, Any]]:
+    """The samples of the one batch in `work` that the cycle may use, as their faces' report has them, each with its `side`: what a table says is not yet that.
+
+    Names are composed there, near duplicates are left out, and who is shown in a nameless file is known.
+    """
+    (report,) = (work / "data" / "faces").glob("*/report.json")
+    samples = json.loads(report.read_text())["samples"]
+    sides = decide_sides([samples], settings.split).of_sample
+    return [sample | {"side": sides[sample["sample_id"]]} for sample in samples if sample["sample_id"] in sides]
+
+
+def measured_sets(table: Path, work: Path, settings: Settings, out: Path) -> dict[str, Path]:
     """Tables of the fakes kept for evaluation and real media of people who were not trained on, with a still of each clip, copied to `out`.
 
     `holdout`: reals of the holdout alone; `stills`: of these the stills alone, real and fake made the same way; `all`: those of validation too.
@@ -44,29 +56,27 @@ def measured_sets(table: Path, settings: Settings, out: Path) -> dict[str, Path]
     """
     from media.decode import probe, read_frames
 
-    with open(table, newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    kept = [row for row in rows if row["use"] == "evaluate" and row["label"] == "fake"]
-    kept += [row for row in rows if row["label"] == "real" and row["identity"] and split_of(row["identity"], settings.split) != "train"]
-    for row in kept:
-        (out / row["path"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(table.parent / row["path"], out / row["path"])
+    kept = [sample for sample in samples_of(work, settings) if sample["label"] == "fake" and sample["use"] == "evaluate"]
+    kept += [sample for sample in samples_of(work, settings) if sample["label"] == "real" and sample["identity"] and sample["side"] != "train"]
+    for sample in kept:
+        (out / sample["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table.parent / sample["path"], out / sample["path"])
     stills = []
-    for row in [row for row in kept if row["kind"] != "photo"]:
-        middle = probe(out / row["path"]).duration_seconds / 2
-        _, picture = next(iter(read_frames(out / row["path"], [middle])))
-        still = Path("stills") / Path(row["path"]).with_suffix(".png")
+    for sample in [sample for sample in kept if sample["kind"] == "video"]:
+        middle = probe(out / sample["path"]).duration_seconds / 2
+        _, picture = next(iter(read_frames(out / sample["path"], [middle])))
+        still = Path("stills") / Path(sample["path"]).with_suffix(".png")
         (out / still).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(out / still), np.ascontiguousarray(picture[..., ::-1]))
-        stills.append(row | {"path": still.as_posix(), "kind": "photo"})
+        stills.append(sample | {"path": still.as_posix()})
 
-    def unseen(row: dict[str, str]) -> bool:
-        return row["label"] == "fake" or split_of(row["identity"], settings.split) == "holdout"
+    def unseen(sample: dict[str, Any]) -> bool:
+        return sample["side"] == "holdout"
 
-    sets = {"holdout": [row for row in [*kept, *stills] if unseen(row)], "stills": [row for row in stills if unseen(row)], "all": [*kept, *stills]}
+    sets = {"holdout": [*filter(unseen, [*kept, *stills])], "stills": [*filter(unseen, stills)], "all": [*kept, *stills]}
     for name, chosen in sets.items():
         with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, rows[0], extrasaction="ignore")
+            writer = csv.DictWriter(handle, ("path", "label", "use", "identity", "generator"), extrasaction="ignore")
             writer.writeheader()
             writer.writerows(chosen)
     return {name: out / f"{name}.csv" for name in sets}
@@ -84,6 +94,7 @@ class Measured:
         self.work, self.settings = work, settings
         self.engines = [Engine(one) for one in (model, before) if one]
         (self.batch,) = (folder.name for folder in (work / "data" / "faces").iterdir() if folder.is_dir())
+        self.people = {one["sample_id"]: one["identity"] for one in samples_of(work, settings) if one["identity"] and one["side"] != "train"}
         self.real_clips = self._scored(work / "data" / "faces" / self.batch, "clip_id")
 
     def by_forger(self) -> dict[str, dict[str, Any]]:
@@ -118,12 +129,11 @@ class Measured:
         """(person, p_fake by each model) of each clip of a known person who was not trained on, by the id in column `clip`."""
         from media.shards import read_clip_at, read_index
 
-        rows = [row for row in read_index(folder).to_dict("records") if row["use"] != "evaluate" and row["identity"]]
-        rows = [row for row in rows if split_of(row["identity"], self.settings.split) != "train" and row["label"] in ("real", "fake")]
+        rows = [row for row in read_index(folder).to_dict("records") if row["use"] != "evaluate" and row["sample_id"] in self.people]
         clips = [read_clip_at(folder, row) for row in rows]
         clips = [spoil(one) for one in clips] if spoil else clips
         scores = zip(*(engine.score_clips(clips) for engine in self.engines), strict=True)
-        return {row[clip]: (row["identity"], tuple(one.p_fake for one in told)) for row, told in zip(rows, scores, strict=True)}
+        return {row[clip]: (self.people[row["sample_id"]], tuple(one.p_fake for one in told)) for row, told in zip(rows, scores, strict=True)}
 
     def _against(self, reals: list[tuple[str, tuple[float, ...]]], others: list[tuple[str, tuple[float, ...]]]) -> dict[str, Any]:
         """AUC of `others`, taken as fake, against `reals`, drawn by whole people; `auc_before` is that of the starter before."""
@@ -138,16 +148,18 @@ class Measured:
         return {"n_real": len(reals), "n_fake": len(others), "people": len(set(people))} | areas
 
 
-def starter_before(work: Path, out: Path) -> Path | None:
-    """A copy, made once, of the starter that lay at `out` before; None where none was or it is the one just trained, or sees clips of another size."""
-    kept = work / "before"
-    if not kept.exists() and (out / "card.json").exists():
-        shutil.copytree(out, kept)
-    if not kept.exists():
+def keep_before(work: Path, out: Path) -> None:
+    """Copy the starter that lies at `out`, once, before another takes its place."""
+    if not (work / BEFORE).exists() and (out / "card.json").exists():
+        shutil.copytree(out, work / BEFORE)
+
+
+def starter_before(work: Path, card: dict[str, Any]) -> Path | None:
+    """The starter that was kept; None where none was or it is the one of this card, or sees clips of another size."""
+    if not (work / BEFORE).exists():
         return None
-    made = list(candidates(Journal(work).events()).values())[-1]
-    one, other = (json.loads((folder / "card.json").read_text()) for folder in (kept, work / made.path))
-    return kept if one["model_sha256"] != other["model_sha256"] and one["faces"] == other["faces"] else None
+    kept = json.loads((work / BEFORE / "card.json").read_text())
+    return work / BEFORE if kept["model_sha256"] != card["model_sha256"] and kept["faces"] == card["faces"] else None
 
 
 def package(work: Path, out: Path) -> dict[str, Any]:
@@ -193,19 +205,12 @@ def refit(work: Path, out: Path) -> dict[str, Any]:
 
 
 def describe(
-    card: dict[str, Any],
-    reports: dict[str, dict[str, Any]],
-    own: dict[str, Any],
-    by_forger: dict[str, dict[str, Any]],
-    copies: dict[str, dict[str, Any]],
-    table: Path,
-    out: Path,
+    card: dict[str, Any], reports: dict[str, dict[str, Any]], own: dict[str, Any], figures: dict[str, Any], samples: list[dict[str, Any]], out: Path
 ) -> str:
     """The starter's README: what it is, what it was trained on, how well it does, where it fails, on what terms."""
-    with open(table, newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["use"] == "train" and row["label"] == "real"]
-    clips, photos = (sum((row["kind"] == "photo") == photo for row in rows) for photo in (False, True))
-    people = len({row["identity"] for row in rows if row["identity"]})
+    reals, by_forger = [sample for sample in samples if sample["label"] == "real"], figures["by_forger"]
+    clips, photos = (sum((sample["kind"] == "image") == photo for sample in reals) for photo in (False, True))
+    people, training = (len({one["identity"] for one in reals if one["identity"] and one["side"] in sides}) for sides in (SIDES, ("train",)))
 
     def line(name: str, part: dict[str, Any]) -> str:
         area, found, alarms = (part.get(figure) or {} for figure in ("auc", "recall", "fpr"))
@@ -236,7 +241,7 @@ gives the same weights, byte for byte, from the same code, packages, media and k
 ## Data
 
 {clips} clips and {photos} photos of real faces ({people} people known by name, the photos' people mostly unknown), from example and test folders of public
-research repositories; 75% of the known people train. Every fake in training was forged by this project from those faces
+research repositories; {training} of the known people train. Every fake in training was forged by this project from those faces
 ({", ".join(card["generators_seen"])}).
 It has never seen a deepfake from outside.{_started(card["model"])}
 
@@ -245,8 +250,7 @@ It has never seen a deepfake from outside.{_started(card["model"])}
 On clips of generators that it never met, and a still of each, against real media of people of the holdout; the
 last rows have the people of validation too, on whose real media the threshold was set. 95% intervals by
 drawing whole people. Its backbone and its forgers were chosen by forgers and people that were left out of
-trials, people of this holdout among them (docs/trials.md); how earlier recipes and trials did on these very fakes
-was seen (AUC 0.02 to 0.66 by generator and recipe).
+trials, people of this holdout among them; how earlier recipes and trials did on these very fakes was seen (docs/trials.md).
 
 | what | real | fake | AUC | recall | false-positive rate |
 |---|---|---|---|---|---|
@@ -263,7 +267,7 @@ In the last column the starter that this one took the place of, on the very same
 On the whole holdout of its cycle ({ours["auc"]["n"]} videos and photos: forgeries of the kinds it knows, and the generated clips): AUC {_shown(ours["auc"])},
 recall {_shown(ours["recall"])}, false-positive rate {_shown(ours["fpr"])}, ECE {_shown(ours["ece"])}.
 Poor copies of its reals against the reals: AUC {_shown(probes["poor"])}, where 0.5 means that it does not follow picture quality;
-grey copies: {_shown(probes["grey"])}, above 0.5 where a black and white picture is called fake.{_copied(copies)}
+grey copies: {_shown(probes["grey"])}, above 0.5 where a black and white picture is called fake.{_copied(figures["copies"])}
 
 {_outside(report["overall"]["auc"])}
 
@@ -285,8 +289,6 @@ def _refitted(card: dict[str, Any]) -> str:
 
 def _copied(copies: dict[str, dict[str, Any]]) -> str:
     """The same over all clips of people who were not trained on."""
-    if not copies:
-        return ""
     poor, grey = copies["poor"], copies["grey"]
     told = f"poor {_shown(poor['auc'])}, grey {_shown(grey['auc'])}"
     before = f"; the one before {_shown(poor['auc_before'])} and {_shown(grey['auc_before'])}" if "auc_before" in poor else ""
@@ -335,24 +337,23 @@ def main() -> None:
     vigil("ingest", arguments.table, "-w", arguments.work, shown=True)
     if not candidates(Journal(arguments.work).events()):
         vigil("retrain", "-w", arguments.work, shown=True)
-    before = None if arguments.refit else starter_before(arguments.work, arguments.out)
-    card = refit(arguments.work, arguments.out) if arguments.refit else package(arguments.work, arguments.out)
+    if arguments.refit:
+        card = refit(arguments.work, arguments.out)
+    else:
+        keep_before(arguments.work, arguments.out)
+        card = package(arguments.work, arguments.out)
     reports = {}
-    for name, table in measured_sets(arguments.table.resolve(), settings, arguments.work / "measured-set").items():
+    for name, table in measured_sets(arguments.table.resolve(), arguments.work, settings, arguments.work / "measured-set").items():
         vigil("evaluate", table, "--model", arguments.out, "--out", arguments.work / f"measured-{name}", shown=True)
         reports[name] = json.loads((arguments.work / f"measured-{name}" / "evaluation.json").read_text())
-    if arguments.refit:  # over clips, whose order no fit changes
-        earlier = json.loads((arguments.out / "figures.json").read_text())
-        by_forger, copies = earlier["by_forger"], earlier.get("copies", {})
-    else:
-        measured = Measured(arguments.work, settings, arguments.out, before)
-        by_forger, copies = measured.by_forger(), measured.copies()
-    figures = {"seed": card["seed"], "by_forger": by_forger, "copies": copies} | {
+    measured = Measured(arguments.work, settings, arguments.out, starter_before(arguments.work, card))
+    figures = {"seed": card["seed"], "by_forger": measured.by_forger(), "copies": measured.copies()} | {
         name: {"overall": report["overall"], "by_kind": report["by_kind"]} for name, report in reports.items()
     }
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     own = json.loads((arguments.work / "reports" / "evaluation.json").read_text())
-    (arguments.out / "README.md").write_text(describe(card, reports, own, by_forger, copies, arguments.table, arguments.out), encoding="utf-8")
+    told = describe(card, reports, own, figures, samples_of(arguments.work, settings), arguments.out)
+    (arguments.out / "README.md").write_text(told, encoding="utf-8")
     print(f"{arguments.out}: model {card['model_sha256'][:12]}, {sum((arguments.out / name).stat().st_size for name in KEPT) / 1e6:.1f} MB")
 
 
