@@ -24,6 +24,7 @@ PASS = "pass"
 NOTHING = "Nothing was promoted."
 # What is wrong with the data or the file itself no person can vouch for.
 DATA_GATES = ("data", "leak-free")
+COUNTED = {"accuracy": "real or fake videos", "not worse than the champion": "people with real or with fake videos"}  # of what a first model needs enough
 NEVER_OVERRIDDEN = (*DATA_GATES, "artifact parity", "score collapse")
 OVERRIDABLE = (
     "label noise", "accuracy", "not worse than the champion", "better on what is new", "new rows", "worst slice", "drift", "robustness", "forgetting",
@@ -82,9 +83,8 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
     results = [(str(row.get("gate")).split(":")[0], row) for row in judged.get("results") or []]
-    counted = {"accuracy": "real or fake videos", "not worse than the champion": "people with real or with fake videos"}
-    if few := [(counted[gate], row) for gate, row in results if gate in counted and _number(row.get("n")) < _number(row.get("smallest_n"))]:
-        units, row = few[0]
+    if few := [row for _, row in results if _judged_on_too_few(row)]:
+        units, row = COUNTED[_gate_of(few[0])], few[0]
         why = f"{row['n']} {units} in its holdout, {row['smallest_n']} are the fewest on which two models can be compared"
         raise WorkspaceError(
             f"With this model no later one could ever be promoted. {NOTHING}", why=why, next_step="Ingest more labelled people, then run `vigil retrain`."
@@ -185,8 +185,18 @@ def _gate_of(row: Mapping[str, Any]) -> str:
     return str(row.get("gate", "")).split(":")[0]
 
 
+def _judged_on_too_few(row: Mapping[str, Any]) -> bool:
+    """Whether a first model that this result is about could have no successor: so few judge it that nothing could be compared on them."""
+    return _gate_of(row) in COUNTED and _number(row.get("n")) < _number(row.get("smallest_n"))
+
+
 def _beyond_override(verdict: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """Why no override covers this result, '' where one does: it has a value, or beside a champion tells how many there are of what it asks for."""
+    """Why no override covers this result, '' where one does: it has a value, or beside a champion tells how many there are of what it asks for.
+
+    Whatever value a first model has on too few videos, none covers it.
+    """
+    if not verdict.get("base_sha256") and _judged_on_too_few(row):
+        return "too few are there to judge a first model"
     if row.get("measured") is not None:
         return ""
     if row.get("n") is None:

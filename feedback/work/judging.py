@@ -13,6 +13,7 @@ from model.inference import LEARNED, UNLIKE, ClipScore, FileVerdict, most_tellin
 from workspace.settings import FaceSettings, FeedbackSettings
 
 EMBEDDING_DIGITS = 5
+NEXT_SECONDS = 0.25  # apart, or half a clip: so far a clip may begin from where the one before it ends (its last frame) and still be the next
 
 
 def bound_of(settings: FeedbackSettings, policy: str, mode: str, card: ModelCard) -> Bound:
@@ -55,7 +56,10 @@ def no_verdict(reason: str, model: Mapping[str, Any], bound: Bound) -> dict[str,
 
 
 def forged_intervals(clips: Sequence[Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
-    """Where a face's clips are at or above the threshold, neighbours joined: [{"track", "start_seconds", "end_seconds", "p_fake"}]."""
+    """Where a face's clips are at or above the threshold: [{"track", "start_seconds", "end_seconds", "p_fake"}].
+
+    Neighbours are joined where one follows the other. What lies between clips that were taken here and there, as in mode `standard`, nobody has looked at.
+    """
     found: list[dict[str, Any]] = []
     for track in sorted({int(row["track"]) for row in clips}):
         ended = True
@@ -63,7 +67,7 @@ def forged_intervals(clips: Sequence[Mapping[str, Any]], threshold: float) -> li
             if row["p_fake"] < threshold:
                 ended = True
                 continue
-            if ended:
+            if ended or row["start_seconds"] - found[-1]["end_seconds"] > max(NEXT_SECONDS, (row["end_seconds"] - row["start_seconds"]) / 2):
                 found.append({name: row[name] for name in ("track", "start_seconds", "end_seconds", "p_fake")})
             else:
                 found[-1] |= {"end_seconds": row["end_seconds"], "p_fake": max(found[-1]["p_fake"], row["p_fake"])}

@@ -158,3 +158,21 @@ def test_a_first_model_that_too_few_people_judge_is_held_whoever_overrides_that_
     assert found.outcome == "held" and found.defer and "videos of 40 people" in found.reason
     assert found.reason.endswith("The override of 'not worse than the champion' by ana does not count: too few are there to judge a first model.")
     assert found.reason in write_report(tmp_path, CYCLE).read_text(encoding="utf-8").replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("videos", [60, 3])
+def test_a_first_model_that_too_few_videos_judge_is_held_though_it_has_a_value_on_them(tmp_path: Path, videos: int) -> None:
+    """An override of `accuracy` made it champion, for whom `bootstrap` had been refused: beside it each later model would be undecided, and held."""
+    row = {"gate": "accuracy: AUC", "verdict": "undecided", "reason": f"Undecided: the AUC is 1.0 on {videos} videos.", "measured": 1.0, "n": videos}
+    write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), verdict="undecided", results=[row | {"smallest_n": 94}]))
+    override(tmp_path, "accuracy", who="ana", why="few videos yet", until=datetime.now(UTC) + timedelta(days=7))
+    found = decided(tmp_path)
+    assert found.outcome == "held" and champion(Journal(tmp_path).events()) is None
+    assert found.reason.endswith("The override of 'accuracy' by ana does not count: too few are there to judge a first model.")
+
+
+def test_too_small_a_value_of_a_first_model_on_enough_videos_is_what_an_override_covers(tmp_path: Path) -> None:
+    row = {"gate": "accuracy: AUC", "verdict": "fail", "reason": "The AUC is 0.7.", "measured": 0.7, "n": 94, "smallest_n": 94}
+    write_json(tmp_path / "reports" / "verdict.json", verdict_for(ONE, make_model(tmp_path, ONE), verdict="fail", results=[row]))
+    override(tmp_path, "accuracy", who="ana", why="good enough for now", until=datetime.now(UTC) + timedelta(days=7))
+    assert decided(tmp_path).outcome == "promoted"
