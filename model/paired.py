@@ -118,7 +118,7 @@ def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, c
 def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None = None) -> Paired | None:
     """Mean over the rows that are new less the mean over the others (not the same videos) within each stratum, weighed as the strata are in the new rows.
 
-    With `weights` [N], more than 0, a mean is that of rows which weigh so much, and people count as so many whose rows weigh alike (Kish 1965).
+    With `weights` [N], more than 0, a mean is that of rows which weigh so much, and people count as so many whose rows weigh alike in the mean (Kish 1965).
 
     Each side of each stratum is a sample of its own, and the one of fewest people bounds what can be said: a hundred of the one do not tell how two of another
     differ, and two may well agree by chance. None where a stratum lacks a side, or there is no row.
@@ -231,7 +231,8 @@ def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.b
         rows = np.bincount(inverse[sample], weights=weight, minlength=names.size)
         held = rows / (rows.sum() or 1.0)  # of the sample, by each person, who draws the mean towards himself
         count = int((rows > 0).sum())
-        people.append(round(count * as_many(weight) / weight.size) if count else 0)
+        videos = np.bincount(inverse[sample], minlength=names.size)
+        people.append(round(as_many(rows[rows > 0] / videos[rows > 0])) if count else 0)  # not by rows: many of little weight hide who carries the rest
         apart = np.where(held < 1, 1 - held, 1.0) / math.sqrt(max(1, count - 1) / max(1, count))
         influence = np.where(sample, influence / apart[inverse], influence)
         own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)

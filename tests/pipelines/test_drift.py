@@ -372,6 +372,39 @@ def test_a_generator_of_which_few_people_are_known_is_not_weighed_beside_another
     assert (found["df"] < 10) == (before == 5), "five people weigh as sixty: they bound what can be said"
 
 
+@pytest.mark.parametrize(
+    ("known_swap", "known_blend", "came", "wrong", "verdict"),
+    [
+        ((400, 20), (12, 12), (5, 95), 0.0, GateVerdict.PASS),
+        ((400, 20), (12, 12), (5, 95), 0.3, GateVerdict.FAIL),
+        ((400, 20), (20, 10), (5, 95), 0.3, GateVerdict.FAIL),
+        ((400, 80), (8, 8), (5, 95), 0.6, GateVerdict.FAIL),
+        ((300, 10), (6, 5), (1, 99), 0.0, GateVerdict.PASS),
+    ],
+)
+def test_a_well_known_generator_beside_a_little_known_one_leaves_people_to_go_by(
+    known_swap: tuple[int, int], known_blend: tuple[int, int], came: tuple[int, int], wrong: float, verdict: GateVerdict
+) -> None:
+    """Twelve people who carry the weight beside 400 fakes of little counted as one, or as less than nobody: right weeks were held, and wrong labels passed."""
+    known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2",), judged=("b2",), base_model="a" * 64, known_generators=("swap", "blend"))
+    rng, parts = np.random.default_rng(0), []
+    known_parts = [("", 300, 150), ("swap", *known_swap), ("blend", *known_blend)]
+    for new, made in (
+        (False, known_parts),
+        (True, [("", 100, 50), *((name, videos, max(5, videos // 2)) for name, videos in zip(("swap", "blend"), came, strict=True))]),
+    ):
+        for generator, videos, people in made:
+            fake = np.arange(videos) >= (wrong * videos if new else 0)  # labelled otherwise than the champion says
+            p_fake = np.where(rng.random(videos) < 0.99, np.where(fake == (generator != ""), 0.97, 0.03), 0.5)
+            about = {"new": new, "label": "fake" if generator else "real", "generator": generator, "p_fake": p_fake, "batch": "b2"}
+            parts.append(pd.DataFrame(about).assign(cluster=[f"{new}{generator}{number % people}" for number in range(videos)]))
+    found = label_noise(pd.concat(parts, ignore_index=True), 0.8, known)
+    (result,) = [
+        one for one in judge(**replaced(passing(), ("drift", "gate_inputs", "labels"), found), settings=GateSettings()).results if one.gate == "label noise"
+    ]
+    assert result.verdict is verdict, result.reason
+
+
 @pytest.mark.parametrize(("fakers", "counted"), [(1, 60), (4, 60), (5, 90)])
 def test_a_label_of_one_person_is_not_weighed_beside_another(fakers: int, counted: int) -> None:
     """Thirty right fakes of one person beside reals of sixty were held in one week of fifteen, of two in one of seven: so few show little spread."""
