@@ -29,7 +29,7 @@ from workspace.state import batch_states, came_from
 __all__ = ["draw_panel", "draw_training", "run", "split_of"]
 
 Row = dict[str, Any]
-SAID = ("sample_id", "source", "path", "use", "identity", "donor", "source_video", "duplicate_of", "looks")  # of a dropped batch's rows
+SAID = ("sample_id", "source", "path", "use", "identity", "donor", "source_video", "duplicate_of", "looks")  # of the rows of a batch that is in no set now
 ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
 NOT_ARRIVED = "its forger arrives later"
@@ -45,7 +45,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     events = Journal(root).events()
     batches = learning_order(events, cycle.batches)
     samples = {batch: _samples(root, batch) for batch in batches}
-    ever = _with_dropped(root, events, samples)
+    ever = _with_others(root, events, samples)
     video_of = _name_as_first(ever)
     stands = standing(samples)
     rows_that_stand = dict(zip(samples, only_standing(samples, stands), strict=True))
@@ -114,12 +114,15 @@ def _people(row: Row) -> set[str]:
     return {row["cluster"], composed(row["donor"])} - {""}
 
 
-def _with_dropped(root: Path, events: Sequence[Event], samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
-    """The batches with what is `still_said` by those that were dropped, as they were learned."""
+def _with_others(root: Path, events: Sequence[Event], samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """The batches with what is `still_said` by those that are in no set now, as they were learned.
+
+    Whether such a one is on hold, deferred, dropped, or came in since, tells nothing of whom its files show: what a person decides about it moves nobody.
+    """
     every = dict(samples)
-    for batch, told in batch_states(events).items():
+    for batch in batch_states(events).keys() - samples.keys():
         folder = root / "data" / "raw" / batch
-        if told.state == "dropped" and batch not in samples and (folder / "manifest.parquet").is_file():
+        if (folder / "manifest.parquet").is_file():
             every[batch] = rows_of(read_manifest(folder)[list(SAID)])
     return still_said(events, every)
 

@@ -27,6 +27,7 @@ from workspace.manifest import MANIFEST_COLUMNS, manifests, read_manifest, write
 from workspace.naming import learning_order
 from workspace.repository import init_repository
 from workspace.settings import BudgetSettings, Settings
+from workspace.state import BATCH_STATES
 
 
 def cycle(batches: list[str], judged: list[str], seed: int = 1, forgers: tuple[str, ...] = ()) -> Cycle:
@@ -406,6 +407,36 @@ def test_what_a_dropped_batch_said_still_tells_whom_others_show(tmp_path: Path, 
         assert report["leaks"] == [] and {*shown.loc[[fake["sample_id"], other["sample_id"]], "split"]} == {"holdout"}
         assert set(shown.loc[[fake["sample_id"]], "cluster"]) == {judges}
         journal.append("batch_state", batch="b0", state="dropped", who="ada", why="bad")
+
+
+@pytest.mark.parametrize("order", [("named", "names", "made"), ("named, made", "names", ""), ("made", "names", "named"), ("", "names", "named, made")], ids=str)
+def test_nobody_s_side_depends_on_what_became_of_another_batch_that_names_people(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """A batch on hold was forgotten: a nameless fake of its video trained while the person's other videos judged, and the leak check knew of nobody."""
+    settings = budget()
+    judges = next(f"h{n}" for n in range(99) if split_of(f"h{n}", settings.split) == "holdout")
+    files = {
+        "named": sample("V5", identity=judges, path="real/5.mp4", source="one"), "names": sample("V4", identity=judges, path="real/4.mp4", source="one"),
+        "made": sample("F", "fake", path="fake/4.mp4", source="one", source_video="real/4.mp4"),
+    }  # fmt: skip
+    extra = {"b0": week("k", 60, 60), "b1": week("m", 4, 4), "b2": week("n", 4, 4), "b3": week("x", 4, 4)}
+    weeks = {batch: [*(files[name] for name in which.split(", ") if name), *extra[batch]] for batch, which in zip(extra, (*order, ""), strict=True)}
+    found = {}
+    for state, learned in (*((state, False) for state in BATCH_STATES), *((state, True) for state in ("accepted", "held", "dropped"))):
+        root = tmp_path / f"{state} {learned}"
+        journal = Journal(root)
+        for batch in weeks:
+            journal.append("batch_added", batch=batch, source="one", samples=1, quarantined=0)
+        in_batches(root, weeks)
+        learn(journal, 1, *(batch for batch in ("b0", "b1", "b2") if learned or batch != "b1"))
+        if state != "new":
+            journal.append("batch_state", batch="b1", state=state, who="ada", why="so")
+        left = [batch for batch in weeks if batch != "b1" or state == "accepted"]
+        assert assemble.run(root, settings, cycle(left, ["b3"]))["leaks"] == []
+        used = every_side(root).set_index("sample_id")["split"]
+        found[state, learned] = {name: set(used.loc[used.index == files[name]["sample_id"]]) for name in ("named", "made")}
+    # when it was learned says which batch comes first; nothing else may count
+    assert found == {(state, learned): found["accepted", learned] for state, learned in found}
+    assert not any(len(set().union(*sides.values())) > 1 for sides in found.values()), "one person, one side"
 
 
 def test_who_was_forged_as_one_who_trains_is_judged_without_those_fakes(tmp_path: Path) -> None:

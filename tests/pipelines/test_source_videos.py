@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.assemble import _name_as_first, _with_dropped
+from pipelines.assemble import _name_as_first, _with_others
 from pipelines.ingest import ingest
 from pipelines.intake import IngestReport
 from pipelines.rows import rows_of
@@ -71,7 +71,7 @@ def sides_of(root: Path) -> dict[str, str]:
     events = Journal(root).events()
     live = [batch for batch, told in batch_states(events).items() if told.state != "dropped"]
     samples = {batch: [{**row, "clips": 1} for row in rows_of(read_manifest(root / "data" / "raw" / batch))] for batch in learning_order(events, live)}
-    every = _with_dropped(root, events, samples)
+    every = _with_others(root, events, samples)
     _name_as_first(every)
     stands = dict(zip(samples, only_standing(samples, standing(samples)), strict=True))
     sides = decide_sides([stands.get(batch, []) for batch in every], SETTINGS.split, said=list(every.values()))
