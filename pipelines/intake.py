@@ -125,7 +125,7 @@ class IngestReport:
             if counts.near_duplicates:
                 lines.append(f"  {counts.near_duplicates} look like a file that is known; they are kept, and not trained on")
             if counts.lookalikes:
-                alike = "show what a known file shows that has another label, generator or compression"
+                alike = "show what a known file shows that has another label, generator or compression, or was dropped"
                 lines.append(f"  {counts.lookalikes} {alike}; they are used on its side of the split alone")
             lines += [f"  quarantined: {number} x {reason}" for reason, number in sorted(counts.by_reason.items())]
             for batch, words in sorted(counts.reworded.items()):

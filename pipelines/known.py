@@ -21,6 +21,7 @@ from pipelines.layouts import Found
 from pipelines.lookalike import Recording, likeness, open_recording
 from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
+from pipelines.sides import claims_of
 from workspace.errors import MediaError, VigilError, WorkspaceError
 from workspace.for_review import TWO_LABELS, is_disputed, is_erased, is_unlabelled
 from workspace.journal import Journal
@@ -36,10 +37,6 @@ ODD = (cv2.error, ValueError)  # what OpenCV and NumPy say of odd pictures, e.g.
 PEOPLE = ("identity", "donor")
 WORDS = (*PEOPLE, "generator", "use")  # what a source says of a file beside its label
 BY_FILE = "file-"  # begins the name of who is known by one file alone
-# Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
-# FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
-# the same side of the split: a new label must not carry a holdout clip into the training.
-ALIKE = ("kind", "label", "generator", "method", "compression", "donor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,7 @@ class Look:
     groups: frozenset[str]  # the first samples of all that look like it
     words: np.ndarray
     media: Path | tuple[Path, str, int, int]
+    dropped: bool = False  # with its batch: nothing is a copy of it, but what looks like it is tied to it, for the batch may come back
 
     def source(self) -> Source:
         """The media. Raises VigilError where the batch's media are not on this machine."""
@@ -137,7 +135,7 @@ class Known:
                 ):  # fmt: skip
                     (group.add if belongs else group.discard)(sample_id)
             if row["phash"] and not row["quarantine"]:
-                self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"]))))
+                self.looks.append(_look(row, (folder, row["shard"], int(row["offset"]), int(row["bytes"])), dropped))
                 self.looked_at.add(row["sample_id"])
 
     def name(self, person: str, batch: str) -> None:
@@ -314,10 +312,10 @@ def _said(row: Mapping[str, Any]) -> Said:
     return Said(row["source"], row["path"] if used else "", tuple(row[name] for name in WORDS), row["batch"])
 
 
-def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int]) -> Look:
+def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int], dropped: bool = False) -> Look:
     original = row["duplicate_of"] or row["sample_id"]
     groups = frozenset(row["looks"].split() or [original])
-    return Look(row["sample_id"], tuple(composed(row[name]) for name in ALIKE), composed(row["source_video"]), original, groups, words_of(row["phash"]), media)
+    return Look(row["sample_id"], claims_of(row), composed(row["source_video"]), original, groups, words_of(row["phash"]), media, dropped)
 
 
 class Opened:
@@ -407,7 +405,8 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened,
     mine: Recording | None = None
     for look in candidates:
         alike = look.claims == new.claims and look.original != new.sample_id  # a corrected label brings known content in again
-        if not _is_compared(new, look, alike) or (look.groups <= groups and (original or not alike)):
+        gives = look.groups | {look.original} if alike and look.dropped else look.groups  # by its name `decide_sides` knows the copy, should it come back
+        if not _is_compared(new, look, alike) or (gives <= groups and (original or look.dropped or not alike)):
             continue
         if compared == MOST_COMPARED:
             break
@@ -420,8 +419,8 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened,
                 break
             same = _same(mine, new, look, bits, opened, told)
         if same:
-            groups |= look.groups
-            original = original or (look.original if alike else "")
+            groups |= gives
+            original = original or (look.original if alike and not look.dropped else "")
     return original, " ".join(sorted(groups))
 
 

@@ -25,6 +25,10 @@ OTHER_LOOK = "it shows what a sample on another side shows"
 OTHER_PERSON = "it names nobody, and shows a person who is on another side"
 MADE_OF_ERASED = "it names nobody, and the file that it was made of was erased"
 PERSON_TRAINS = "kept for evaluation, but its person is on another side"
+# Only files that claim to be the same thing can be duplicates, of which one is used: a fake often has its target's frames, and
+# FaceForensics++ holds one video in three compressions on purpose. What looks the same under other claims is used too, but tied to
+# the same side of the split: a new label must not carry a holdout clip into the training.
+ALIKE = ("kind", "label", "generator", "method", "compression", "donor")
 CLAIMED = ("identity", "donor", "source_video")
 DUPLICATE = "near duplicate of another sample"
 KEPT_BEFORE = "kept_before"  # in a batch's summary.json: samples whose person a batch that came in earlier keeps for evaluation
@@ -52,6 +56,8 @@ class Sides:
     first: dict[str, str] = field(default_factory=dict)  # by path, `composed`: the content that had it first; a source may call another so later
     tied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # videos and looks that one file which is left out has in common
     shown: Shown = field(default_factory=Shown)  # whom nameless files show
+    claimed_as: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by sample that is used: what it claims to be
+    resembled: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)  # samples that a used one looks like, with its claims
 
     def of_person(self, identity: str, split: SplitSettings) -> Side:
         """The side of a person: what was claimed, else what the hash says."""
@@ -83,6 +89,11 @@ class Sides:
 def original_of(sample: Mapping[str, Any]) -> str:
     """The first of the near duplicates that a sample is one of; of these one is used."""
     return str(sample["duplicate_of"] or sample["sample_id"])
+
+
+def claims_of(sample: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a sample claims to be, by ALIKE."""
+    return tuple(composed(sample[name]) for name in ALIKE)
 
 
 def looks_of(sample: Mapping[str, Any]) -> list[str]:
@@ -159,6 +170,8 @@ def decide_sides(
             own = ("video", composed(sample["path"]))
             sides.claim([*_keys(sample, sides.shown.person(sample)), *({own} & sides.tied.keys())], side)
             sides.files.setdefault(own[1], set()).add(side)
+            sides.claimed_as[sample["sample_id"]] = claims_of(sample)
+            sides.resembled |= {(look, claims_of(sample)) for look in looks_of(sample)}
     order = list(placed.values())
     while sum(_turned_out(sample, sides) for sample in order):
         order.reverse()  # news goes along a chain in one pass, whichever way it lies
@@ -247,7 +260,18 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
         return None, through
     if any(sides.claimed(("look", look)) - {wanted} for look in looks_of(sample)):
         return None, OTHER_LOOK
+    if _is_copy_unmarked(sample, sides):
+        return None, DUPLICATE
     return wanted, ""
+
+
+def _is_copy_unmarked(sample: Mapping[str, Any], sides: Sides) -> bool:
+    """Whether a used sample of the same claims looks like this one, or this one like it, though neither is marked as the other's copy.
+
+    A copy that came in while its original was dropped is marked as no copy. Both are in use once the original's batch comes back.
+    """
+    mine = claims_of(sample)
+    return (sample["sample_id"], mine) in sides.resembled or any(sides.claimed_as.get(look) == mine for look in looks_of(sample))
 
 
 def _keys(sample: Mapping[str, Any], person: str) -> Iterator[tuple[str, str]]:

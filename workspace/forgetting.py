@@ -162,7 +162,9 @@ def would_forget(root: Path, sample_id: str, case_id: str = "") -> dict[str, Any
             for path, shard, size, case in zip(left["path"], left["shard"], left["bytes"], left["case_id"], strict=True)
         ]
         group = {sample_id, *mine["duplicate_of"]} - {""}
-        alike += table.loc[(table["duplicate_of"].isin(group) | table["sample_id"].isin(group)) & (table["sample_id"] != sample_id), "sample_id"].tolist()
+        looks = table["looks"].str.contains(sample_id, regex=False)  # what is marked as no copy, for this one was dropped when it came in
+        near = table["duplicate_of"].isin(group) | table["sample_id"].isin(group) | looks
+        alike += table.loc[near & (table["sample_id"] != sample_id), "sample_id"].tolist()
     made_from, goes = _made_from(root, tables, {sample_id: case_id})
     made = [one for one, _ in made_from if one not in goes]
     made += [row["sample_id"] for row in chain.from_iterable(tables.values()) if row["source_video"] == erased_path(sample_id)]  # of before

@@ -3,6 +3,7 @@
 import os
 import struct
 import warnings
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from pipelines.ingest import ingest
 from pipelines.lookalike import likeness, open_recording
 from pipelines.neighbours import Neighbours
 from pipelines.sides import DUPLICATE, OTHER_LOOK, decide_sides, split_of
+from pipelines.validate import judge
 from tests.media.videos import write_video
 from tests.pipelines.small_world import demo_settings
 from tests.pipelines.test_ingest import photo, source
+from workspace.batches import set_batch_state
 from workspace.files import read_json, sha256_file
+from workspace.for_review import waiting_samples
 from workspace.manifest import read_manifest
 
 SETTINGS = demo_settings()
@@ -196,6 +200,34 @@ def test_where_the_media_are_not_on_this_machine_the_words_decide(tmp_path: Path
     ingest(root, SETTINGS, [source(tmp_path / "two", "two")], batch="w2")
     marked = read_manifest(root / "data" / "raw" / "w2").set_index("path")["duplicate_of"].to_dict()
     assert marked == {"real/b.jpg": sha256_file(original), "real/c.jpg": ""}
+
+
+def test_what_was_dropped_comes_in_encoded_anew_and_of_the_two_one_is_used_should_it_come_back(tmp_path: Path) -> None:
+    """Its copies were "seen before" though nothing else was in use: accepted, their batch was held again, and nobody was asked what had no label."""
+    root, limits = tmp_path / "workspace", SETTINGS.validate_.model_copy(update={"min_samples": 1})
+    for name, quality in (("bad", 95), ("anew", 60), ("third", 40)):
+        for number in range(2):
+            photo(tmp_path / name / f"{number}.jpg", number, quality)
+        (tmp_path / name / "labels.csv").write_text("path,label,identity\n0.jpg,real,ann\n1.jpg,,bob\n")
+    first, second = (sha256_file(tmp_path / "bad" / f"{number}.jpg") for number in range(2))
+    ingest(root, SETTINGS, [source(tmp_path / "bad", "set")], batch="w1")
+    set_batch_state(root, "w1", "dropped", who="ada", why="bad export", again=True)
+    report = ingest(root, SETTINGS, [source(tmp_path / "anew", "set")], batch="w2")
+    counts = report.sources["set"]
+    assert (counts.near_duplicates, counts.lookalikes) == (0, 2) and "dropped" in " ".join(report.lines())
+    rows = read_manifest(root / "data" / "raw" / "w2")
+    assert rows["duplicate_of"].tolist() == ["", ""] and set(rows["looks"]) == {first, second}, "tied to its side, and no copy"
+    assert [one.batch for one in waiting_samples(root)] == ["w2"]
+    found = [{"sample_id": one, "decoded": True, "clips": 1, "width": 320, "height": 320, "reason": ""} for one in rows["sample_id"]]
+    (check,) = (one for one in judge(rows, found, limits)["expectations"] if one["name"] == "not seen before")
+    assert check["success"] and check["observed"] == 1.0
+    ingest(root, SETTINGS, [source(tmp_path / "third", "third")], batch="w3")
+    assert set(read_manifest(root / "data" / "raw" / "w3")["duplicate_of"]) == {*rows["sample_id"]}, "a copy of what is in use"
+    samples = [[row | {"clips": 1} for row in read_manifest(root / "data" / "raw" / batch).to_dict("records")] for batch in ("w1", "w2", "w3")]
+    assert len(decide_sides(samples[1:], SETTINGS.split).of_sample) == 1
+    for order in permutations(samples):
+        sides = decide_sides(order, SETTINGS.split)
+        assert len(sides.of_sample) == 1 and [*sides.excluded.values()].count(DUPLICATE) == 2
 
 
 def halves(path: Path, left: int, right: int) -> None:

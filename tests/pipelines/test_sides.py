@@ -268,6 +268,19 @@ def test_what_looks_the_same_or_is_made_of_the_same_file_stays_on_one_side() -> 
     }  # fmt: skip
 
 
+def test_of_two_that_look_alike_and_claim_the_same_one_is_used_though_neither_is_marked_as_a_copy() -> None:
+    """One came in while the other's batch was dropped. What looks like both of two, and what claims something else, is used as before."""
+    anna = person("train")
+    one, two, fake = sample("one", identity=anna), sample("two", identity=anna, looks="one"), sample("fake", "fake", identity=anna, looks="one")
+    other = sample("other", identity=anna, looks="one", compression="c40")
+    for first, second in ((one, two), (two, one)):
+        for batches in ([[first], [second, fake, other]], [[fake, other], [first], [second]]):
+            sides = decide_sides(batches, SPLIT)
+            assert sides.of_sample == {row["sample_id"]: "train" for row in (first, fake, other)}
+            assert sides.excluded == {second["sample_id"]: DUPLICATE}
+    assert len(decide_sides([[two], [two | {"sample_id": "3" * 64, "path": "three"}]], SPLIT).of_sample) == 2, "two cuts of what is not in use"
+
+
 def spelled(name: str) -> tuple[str, str]:
     """A name as most systems write it, and with its accents as characters of their own."""
     return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
