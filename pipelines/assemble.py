@@ -134,21 +134,19 @@ def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row, str],
     content came in under one path without a label, and is labelled under another.
     """
     paths = Paths(samples)
-    first: dict[str, tuple[Row, str]] = {}
-    for batch, rows in samples.items():
+    first: dict[str, str] = {}  # by content: its path
+    for rows in samples.values():
         for row in rows:
             if not is_erased(row):  # whose path is what says so
-                first.setdefault(row["sample_id"], ({name: row[name] for name in ("source", "path", "source_video")}, batch))
+                first.setdefault(row["sample_id"], row["path"])
 
     def path_of(content: str, otherwise: str = "") -> str:
         if content not in first:
             return erased_path(content) if content in paths.erased else otherwise
-        return paths.called(first[content][0]["path"], content)
+        return paths.called(first[content], content)
 
     def video_of(row: Row, batch: str) -> str:
-        before, first_batch = first.get(row["sample_id"], (row, batch))
-        said, where = (before, first_batch) if before["source_video"] else (row, batch)
-        return path_of(paths.meant(row["source_video"], said["source"], where), row["source_video"])
+        return path_of(paths.made_of(row, batch), row["source_video"])
 
     for batch, rows in samples.items():
         for row in rows:
