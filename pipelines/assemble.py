@@ -33,7 +33,7 @@ SAID = ("sample_id", "source", "path", "use", "identity", "donor", "source_video
 ENOUGH_FAKES = 2  # reals a collected fake, at most, where no forgery needs to stand in
 NOT_FORGED_FROM = "forged from a sample that is not used"
 NOT_ARRIVED = "its forger arrives later"
-LEARNED = "the champion, or a model that it came from, has learned its person"
+LEARNED = "the champion, or a model that it came from, has learned its person or a copy of it"
 FORGED_TO_TRAIN = "forged as somebody to train on, who is judged since"
 
 
@@ -69,9 +69,10 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         row["cluster"] = sides.shown.person(said) or (sides.shown.video(said) if of_video else row["sample_id"])
         row["corrects"] = bool(row["new"] and row["label"] and not row["forger"] and known.get(row["sample_id"], row["label"]) != row["label"])
         row["unit"] = row["sample_id"] + (f"+{row['forger']}" if row["forger"] else "")
-    if taught := _taught(root, events, cycle, (*clips, *every)):
+    looks = {sample["sample_id"]: looks_of(sample) for sample in standing_samples}
+    if taught := _taught(root, events, cycle, (*clips, *every), looks):
         for row in collected:
-            if row["split"] != "train" and taught & _people(row):
+            if row["split"] != "train" and taught & _shows(row, looks):
                 sides.of_sample.pop(row["sample_id"], None)
                 sides.excluded[row["sample_id"]] = LEARNED
         collected = [row for row in collected if row["sample_id"] in sides.of_sample]
@@ -82,7 +83,6 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     for side in ("validation", "holdout"):
         tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
     _refuse_hopeless(tables["train"], tables["validation"])
-    looks = {sample["sample_id"]: looks_of(sample) for sample in standing_samples}
     report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks, paths))
     tables[UNLABELLED] = draw_panel(unlabelled, UNLABELLED, batches, cycle, settings)  # for drift alone
     report["unlabelled"] = {"videos": len(nameless), "drawn": len({row["unit"] for row in tables[UNLABELLED]})}
@@ -98,20 +98,21 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     return report
 
 
-def _taught(root: Path, events: Sequence[Event], cycle: Cycle, rows: Iterable[Row]) -> set[str]:
-    """Whom the clips show that the base, or a model that it came from, has seen in training, as far as their cards are here: `_people` of them all.
+def _taught(root: Path, events: Sequence[Event], cycle: Cycle, rows: Iterable[Row], looks: Mapping[str, Sequence[str]]) -> set[tuple[str, str]]:
+    """What the clips show that the base, or a model that it came from, has seen in training, as far as their cards are here: what `_shows` of them all.
 
-    A batch that was dropped to come in again under other names, or a row that was erased, takes with it what kept its people on their side. The rows
-    are also those that are left out now, for whatever reason: what was learned stays learned.
+    A batch that was dropped, perhaps to come in again under other names, or a row that was erased, takes with it what kept its people and its recordings on
+    their side. The rows are also those that are left out now, for whatever reason: what was learned stays learned.
     """
     cards = [root / "models" / name / "card.json" for name in (cycle.base_cycle, *came_from(events, cycle.base_cycle)) if name]
     learned = {clip for card in cards if card.is_file() for clip in read_json(card).get("train_clips", ())}
-    return {name for row in rows if row["sha256"] in learned for name in _people(row)}
+    return {shown for row in rows if row["sha256"] in learned for shown in _shows(row, looks)}
 
 
-def _people(row: Row) -> set[str]:
-    """Whom a clip shows, by cluster, and whose face it has."""
-    return {row["cluster"], composed(row["donor"])} - {""}
+def _shows(row: Row, looks: Mapping[str, Sequence[str]]) -> set[tuple[str, str]]:
+    """Whom a clip shows, by cluster, whose face it has, and which recording: a copy may have come in under another name."""
+    people = {("person", name) for name in (row["cluster"], composed(row["donor"])) if name}
+    return people | {("look", look) for look in looks[row["sample_id"]]}
 
 
 def _with_others(root: Path, events: Sequence[Event], samples: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
@@ -134,21 +135,19 @@ def _name_as_first(samples: Mapping[str, Sequence[Row]]) -> Callable[[Row, str],
     content came in under one path without a label, and is labelled under another.
     """
     paths = Paths(samples)
-    first: dict[str, tuple[Row, str]] = {}
-    for batch, rows in samples.items():
+    first: dict[str, str] = {}  # by content: its path
+    for rows in samples.values():
         for row in rows:
             if not is_erased(row):  # whose path is what says so
-                first.setdefault(row["sample_id"], ({name: row[name] for name in ("source", "path", "source_video")}, batch))
+                first.setdefault(row["sample_id"], row["path"])
 
     def path_of(content: str, otherwise: str = "") -> str:
         if content not in first:
             return erased_path(content) if content in paths.erased else otherwise
-        return paths.called(first[content][0]["path"], content)
+        return paths.called(first[content], content)
 
     def video_of(row: Row, batch: str) -> str:
-        before, first_batch = first.get(row["sample_id"], (row, batch))
-        said, where = (before, first_batch) if before["source_video"] else (row, batch)
-        return path_of(paths.meant(row["source_video"], said["source"], where), row["source_video"])
+        return path_of(paths.made_of(row, batch), row["source_video"])
 
     for batch, rows in samples.items():
         for row in rows:

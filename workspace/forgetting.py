@@ -339,10 +339,9 @@ def _made_from(root: Path, tables: Mapping[str, Sequence[Named]], case_of: Mappi
         goes = case_of.get(row["sample_id"]) in ("", row["case_id"])
         (leaving if goes else staying).add(row["sample_id"])
     meant: dict[tuple[str, str], str] = {}
-    for batch, rows in said.items():
-        for row in rows:  # an answer has the name of its file's row, and another source and batch
-            video = composed(row["source_video"])
-            meant.setdefault((row["sample_id"], video), paths.meant(video, row["source"], batch))
+    for batch, rows in chain(said.items(), tables.items()):  # what counts no more last: it may yet, once another batch is dropped
+        for row in rows:
+            meant.setdefault((row["sample_id"], composed(row["source_video"])), paths.made_of(row, batch))
     gone = leaving - staying
     return {key: content for key, content in meant.items() if content in gone}, gone
 

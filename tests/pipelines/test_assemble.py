@@ -335,6 +335,33 @@ def test_whom_the_champion_has_learned_never_judges_whyever_what_taught_it_is_le
     assert other["sample_id"] not in set(judges["sample_id"]) and report["excluded"][assemble.LEARNED] == 1 and report["leaks"] == []
 
 
+@pytest.mark.parametrize("use", ["train", "evaluate"])
+def test_what_the_champion_has_learned_a_copy_of_never_judges(tmp_path: Path, use: str) -> None:
+    """While a batch was dropped, a copy of one of its recordings trained under another name; once it was accepted again, the recording judged who knew it."""
+    settings, journal = budget(), Journal(tmp_path)
+    judges, trains = (next(f"{side}{n}" for n in range(99) if split_of(f"{side}{n}", settings.split) == side) for side in ("holdout", "train"))
+    recorded = {"label": "real", "identity": judges} if use == "train" else {"label": "fake", "use": "evaluate"}
+    first = sample("R", path="r.mp4", source="one", **recorded)
+    copy = sample("C", recorded["label"], trains if use == "train" else "", path="clips/copy.mp4", source="two", looks="R")
+    weeks = {"b0": week("k", 60, 60), "b1": [first, *week("m", 4, 4)], "b2": [copy, *week("n", 4, 4)], "b3": week("x", 4, 4)}
+    for batch in weeks:
+        journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
+    in_batches(tmp_path, weeks)
+    base, seen = "", []
+    for number, (judged, state) in enumerate(((["b0", "b1"], "dropped"), (["b2"], "accepted"), (["b3"], ""))):
+        left = [batch for batch in weeks if batch <= judged[-1] and (batch != "b1" or number != 1)]
+        now = replace(cycle(left, judged), cycle=f"2026-W{number + 11}.1", base_model="b" * 64 if base else "", base_cycle=base)
+        report = assemble.run(tmp_path, settings, now)
+        seen.append([{*every_side(tmp_path).set_index("sample_id")["split"].get([one["sample_id"]], [])} for one in (first, copy)])
+        write_json(tmp_path / "models" / now.cycle / "card.json", {"train_clips": list(table(tmp_path, "train")["sha256"])})
+        learn(journal, number + 1, *judged)
+        base = now.cycle
+        if state:
+            journal.append("batch_state", batch="b1", state=state, who="ana", why="so")
+    assert seen == [[{"holdout"}, set()], [set(), {"train"}], [set(), set()]]
+    assert report["excluded"][assemble.LEARNED] == 1 and report["leaks"] == []
+
+
 def in_batches(root: Path, batches: dict[str, list[dict[str, Any]]]) -> None:
     """Write the samples as ingest and the stage faces would: a manifest, and its faces. Rows that a batch there already has are taken from there."""
     for batch, samples in batches.items():

@@ -119,6 +119,53 @@ def test_a_drop_moves_no_fake_that_was_made_of_what_went_to_another_person(tmp_p
     assert sides_of(root)[fake] == "holdout"
 
 
+FAKES = ("fake/5.jpg", 31, "fake", "", "real/3.jpg")  # of the same video, and of a source of its own
+MENDED: dict[str, tuple[Rows, Rows, dict[int, str]]] = {
+    "a person had two names": (
+        [("real/1.jpg", BOBS, "real", BOB, ""), ("real/3.jpg", ANAS, "real", ANA, ""), FAKE_OF_3],
+        [("real/1.jpg", BOBS, "real", BOB, ""), ("real/3.jpg", ANAS, "real", BOB, ""), FAKE_OF_3],
+        {BOBS: "train", ANAS: "train", FAKE: "train", 31: "train"},
+    ),
+    "a file had another's name": (
+        [("real/1.jpg", BOBS, "real", BOB, ""), ("real/3.jpg", ANAS, "real", BOB, ""), FAKE_OF_3],
+        [("real/1.jpg", BOBS, "real", BOB, ""), ("real/3.jpg", ANAS, "real", ANA, ""), FAKE_OF_3],
+        {BOBS: "train", ANAS: "holdout", FAKE: "holdout", 31: "holdout"},
+    ),
+    "a fake had another's source video": (
+        [("real/1.jpg", BOBS, "real", BOB, ""), ("real/3.jpg", ANAS, "real", ANA, ""), ("fake/3.jpg", FAKE, "fake", "", "real/1.jpg")],
+        [("real/1.jpg", BOBS, "real", BOB, ""), ("real/3.jpg", ANAS, "real", ANA, ""), FAKE_OF_3],
+        {BOBS: "train", ANAS: "holdout", FAKE: "holdout", 31: "holdout"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("moved", ["", "2026/"], ids=["in place", "moved"])
+@pytest.mark.parametrize(("wrong", "right", "expected"), MENDED.values(), ids=MENDED)
+def test_what_came_in_again_is_believed_under_whatever_path_it_lies_now(wrong: Rows, right: Rows, expected: dict[int, str], moved: str, tmp_path: Path) -> None:
+    """Names were mended while the folder was moved: the old name won, and a person's fakes judged whose own videos trained."""
+    root = tmp_path / "w"
+    take_in(root, tmp_path / "first", "inbox", wrong, "b0")
+    take_in(root, tmp_path / "others", "swaps", [FAKES], "b1")
+    set_batch_state(root, "b0", "dropped", who="ana", why="names are mended", again=True)
+    rows = [(moved + path, picture, label, name, video and moved + video) for path, picture, label, name, video in right]
+    take_in(root, tmp_path / "second", "inbox", rows, "b2")
+    sides = sides_of(root)
+    assert {picture: sides[sha256_file(photo(tmp_path / f"{picture}.jpg", picture))] for picture in expected} == expected
+
+
+@pytest.mark.parametrize("moved", ["", "2026/"], ids=["in place", "moved"])
+def test_what_stood_here_before_a_batch_was_dropped_does_not_unsay_what_that_one_said(moved: str, tmp_path: Path) -> None:
+    """A file that first came in without a label or a name counted as come in again, once the batch that named it was dropped."""
+    root = tmp_path / "w"
+    take_in(root, tmp_path / "first", "dump", [(f"{moved}real/1.jpg", ANAS, "", "", "")], "b0")
+    take_in(root, tmp_path / "second", "inbox", [("real/1.jpg", ANAS, "real", ANA, ""), FAKE_OF_1], "b1")
+    take_in(root, tmp_path / "third", "swaps", [("fake/5.jpg", 31, "fake", "", "real/1.jpg")], "b2")
+    fake = sha256_file(photo(tmp_path / "again.jpg", 31))
+    assert sides_of(root)[fake] == "holdout"
+    set_batch_state(root, "b1", "dropped", who="ana", why="asked to", again=True)
+    assert sides_of(root)[fake] == "holdout"
+
+
 def test_a_fake_whose_source_video_nothing_else_is_or_names_is_told(tmp_path: Path) -> None:
     """A misspelt column tied no fake to its real, and nobody was told; then, only where each real has one fake."""
     root, table = tmp_path / "w", [("real/1.jpg", ANAS, "real", ANA, ""), ("real/3.jpg", BOBS, "real", BOB, "of bob")]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from workspace.files import sha256_bytes
 from workspace.for_review import erased_path
 from workspace.forgetting import _name_by_hash
+from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest
-from workspace.naming import Paths, content_path
+from workspace.naming import Paths, content_path, still_said
 
 files = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["b1", "b2", "b3"]), st.sampled_from(["a", "b"]), st.integers(0, 3))
 
@@ -19,7 +20,7 @@ files = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["b1", "b2", 
 def of(*found: tuple[str, str, str, int], batches: Sequence[str] = ()) -> Paths:
     rows: dict[str, list[dict[str, str]]] = {batch: [] for batch in batches}
     for source, batch, path, content in found:
-        rows.setdefault(batch, []).append({"source": source, "path": path, "sample_id": f"{content:064}", "use": "train"})
+        rows.setdefault(batch, []).append({"source": source, "path": path, "sample_id": f"{content:064}", "use": "train", "source_video": ""})
     return Paths(rows)
 
 
@@ -77,3 +78,39 @@ def test_an_erasure_reaches_the_names_of_what_was_made_of_the_file_and_of_no_oth
     _name_by_hash(tmp_path, {reals[0]: ""})
     said = {batch: read_manifest(tmp_path / "data" / "raw" / batch).set_index("sample_id")["source_video"] for batch in ("b1", "b2")}
     assert said["b1"][fakes[0]] == erased_path(reals[0]) and said["b2"][fakes[1]] == "real/1.mp4" and said["b2"][later] == erased_path(reals[0])
+
+
+def test_what_came_in_again_from_a_folder_that_was_numbered_anew_means_the_files_of_its_own_batch(tmp_path: Path) -> None:
+    """The old rows are names of their contents, and an answer in between says again what the row of its file said, in a batch where no file is called so."""
+    journal, (one, two, fake) = Journal(tmp_path), (sha256_bytes(name) for name in (b"one", b"two", b"fake"))
+    about = {"source": "inbox", "use": "train", "identity": "", "donor": "", "source_video": ""}
+
+    def rows(first: str, second: str, of: str, **more: str) -> list[dict[str, str]]:
+        reals = [about | {"sample_id": content, "path": f"real/{n}.mp4", "identity": f"{n}"} for n, content in ((1, first), (2, second))]
+        return [*reals, about | {"sample_id": fake, "path": "fake/1.mp4", "source_video": of} | more]
+
+    answer = about | {"sample_id": fake, "path": "f.mp4", "source": "feedback", "source_video": "real/2.mp4"}
+    batches = {"b1": rows(one, two, "real/1.mp4"), "b2": rows(two, one, "real/2.mp4"), "b3": [answer]}
+    for batch in batches:
+        journal.append("batch_added", batch=batch, source="x", samples=1, quarantined=0)
+    assert still_said(journal.events(), batches) == batches
+    journal.append("batch_state", batch="b1", state="dropped", who="ana", why="numbered anew", again=True)
+    said = still_said(journal.events(), batches)
+    assert [(row["path"], row["identity"]) for row in said["b1"]] == [("real/1.mp4", "2"), ("real/2.mp4", "1"), ("fake/1.mp4", "")]
+    assert said["b1"][2]["source_video"] == content_path(one) and batches["b1"][2]["source_video"] == "real/1.mp4", "the rows themselves stay"
+    assert {Paths(said).made_of(row, batch) for batch in ("b1", "b2", "b3") for row in said[batch][-1:]} == {one}
+
+
+def test_an_erasure_reaches_what_a_dropped_batch_said_of_a_file_that_came_in_again_elsewhere(tmp_path: Path) -> None:
+    real, fake = sha256_bytes(b"real"), sha256_bytes(b"fake")
+    for batch, place in (("b1", ""), ("b2", "2026/")):
+        about = dict.fromkeys(MANIFEST_COLUMNS, "") | {"batch": batch, "kind": "video", "use": "train", "source": "inbox", "bytes": 1, "offset": 0}
+        made = about | {"sample_id": fake, "path": f"{place}fake/1.mp4", "label": "fake", "source_video": f"{place}real/1.mp4"}
+        (tmp_path / "data" / "raw" / batch).mkdir(parents=True)
+        table = pd.DataFrame([about | {"sample_id": real, "path": f"{place}real/1.mp4", "label": "real"}, made])
+        write_manifest(table, tmp_path / "data" / "raw" / batch)
+        Journal(tmp_path).append("batch_added", batch=batch, source="inbox", samples=2, quarantined=0)
+    Journal(tmp_path).append("batch_state", batch="b1", state="dropped", who="ana", why="moved", again=True)
+    _name_by_hash(tmp_path, {real: ""})
+    said = {batch: read_manifest(tmp_path / "data" / "raw" / batch).set_index("sample_id")["source_video"] for batch in ("b1", "b2")}
+    assert said["b1"][fake] == said["b2"][fake] == erased_path(real)
