@@ -21,7 +21,7 @@ from feedback.database import new_id, now
 from feedback.detections import Accepted, Detections
 from feedback.tables import BROUGHT, CASES, DETECTIONS, ERASURES, MEDIA, OUTBOX, SENT, USERS
 from workspace.errors import DataError
-from workspace.for_review import CONFLICT, CONFLICTS, DROPPED, NOT_ASKED, UNLABELLED, Waiting, not_asked, waiting_samples
+from workspace.for_review import AGREED, CONFLICT, CONFLICTS, DROPPED, NOT_ASKED, UNLABELLED, Waiting, not_asked, waiting_samples
 from workspace.manifest import manifests, read_media
 
 LOG = logging.getLogger("vigil.gathering")
@@ -127,7 +127,8 @@ class Gathering:
 def put_aside(root: Path, cases: Cases) -> int:
     """Put cases into quarantine about which no batch asks any more, and that are nobody's upload; returns how many. Safe to repeat.
 
-    Of a batch that was dropped those that are decided, too, as far as training has not got them; of what a later source has labelled those without a label.
+    Of a batch that was dropped those that are decided, too, as far as training has not got them; of what a later source has labelled those without a label,
+    and those of two labels where one is left.
     """
     with cases.database.read() as connection:
         samples = {row.sha256 for row in _brought_alone(connection)}
@@ -138,10 +139,11 @@ def put_aside(root: Path, cases: Cases) -> int:
         rows = [
             row
             for row in _brought_alone(connection)
-            if why.get(row.sha256) == DROPPED or (row.sha256 in why and row.state == "open" and row.reason == UNLABELLED)
+            if why.get(row.sha256) == DROPPED or (row.sha256 in why and row.state == "open" and row.reason in (UNLABELLED, CONFLICT))
         ]
         for row in rows:
-            cases.put_aside(connection, row.id, why[row.sha256], WHO)
+            agreed = row.reason == CONFLICT and why[row.sha256] != DROPPED
+            cases.put_aside(connection, row.id, AGREED if agreed else why[row.sha256], WHO)
     return len(rows)
 
 

@@ -28,7 +28,7 @@ from pipelines.seen import Entry, Seen, Stamp, seen_as, stamp_of
 from pipelines.sides import KEPT_BEFORE
 from workspace.errors import DataError, VigilError, in_one_line
 from workspace.files import is_no_room, move_folder, names_path_in, remove_torn, write_json
-from workspace.for_review import SUMMARY, TWO_LABELS, add_conflicts, is_disputed, unnamed
+from workspace.for_review import SUMMARY, TWO_LABELS, is_disputed, note_conflicts, unnamed
 from workspace.journal import Journal
 from workspace.manifest import MANIFEST_COLUMNS, ContentChanged, composed, manifests, read_manifest, write_manifest, write_media
 from workspace.naming import content_path
@@ -212,7 +212,7 @@ def _ingest_source(
         _write_batch(root, name, source, rows, settings, counts, known.kept, unfinished, progress)
         known.add(root / "data" / "raw" / name, [row for row, _ in rows])
         report.batches.append(name)
-    add_conflicts(root, known.contradicted)
+    note_conflicts(root, known.contradicted)
     counts.count([row for row, _ in rows])
     for item in taken:
         seen.put(place.source, item.found.name, Entry(item.stamp, item.measured.sample_id, item.measured.problem))
@@ -249,6 +249,7 @@ def _measure_all(
             _note_use(uses, before.sample_id, found)
 
     def is_known(sample_id: str, found: Found, first_look: bool = False) -> bool:
+        known.take_back(sample_id, found, source.name)
         now = _said_now(sample_id, found, source, listing.names_people, uses[sample_id], by_people)
         if not known.holds(sample_id, found, now, by_people):
             return False

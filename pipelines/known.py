@@ -23,7 +23,7 @@ from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
 from pipelines.sides import claims_of
 from workspace.errors import MediaError, VigilError, WorkspaceError
-from workspace.for_review import TWO_LABELS, is_disputed, is_erased, is_unlabelled
+from workspace.for_review import LABELS, TWO_LABELS, by_batch, by_source, is_disputed, is_erased, is_unlabelled, read_conflicts, two_labels
 from workspace.journal import Journal
 from workspace.manifest import composed, read_manifest, read_media
 from workspace.pool import ordered_map
@@ -104,7 +104,7 @@ class Known:
     disputed: set[str] = field(default_factory=set)  # two labels in one ingest
     reviewed: set[str] = field(default_factory=set)  # a person has decided
     erased: set[str] = field(default_factory=set)  # on request
-    contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs
+    contradicted: dict[str, list[str]] = field(default_factory=dict)  # what was said of known content, where it differs, now and before
     looks: list[Look] = field(default_factory=list)
     looked_at: set[str] = field(default_factory=set)  # whose looks these are
     people: dict[str, str] = field(default_factory=dict)  # by name: the first batch with somebody called so
@@ -196,7 +196,8 @@ class Known:
             waits = f", where it is in quarantine: {TWO_LABELS}" if sample_id in self.disputed else ""
             counts.conflicts.append(f"{found.name} is {found.label} here, {label or 'unlabelled'} in batch {batch}{waits}")
             if label and use != "never" and sample_id not in self.reviewed:
-                self.contradicted[sample_id] = [f"{label} in batch {batch}", f"{found.label} in {now.source} ({found.name})"]
+                said = [*self.contradicted.get(sample_id, []), by_batch(label, batch), by_source(found.label, now.source, found.name)]
+                self.contradicted[sample_id] = list(dict.fromkeys(said))
         for word in reworded:
             of_batch = counts.reworded.setdefault(batch, {})
             of_batch[word] = of_batch.get(word, 0) + 1
@@ -204,6 +205,15 @@ class Known:
             counts.renamed[batch] = counts.renamed.get(batch, 0) + 1
         if found.use and found.use != use and "use" not in reworded:
             counts.conflicts.append(f"{found.name} has use {found.use} here, {use} in batch {batch}")
+
+    def take_back(self, sample_id: str, found: Found, source: str) -> None:
+        """Strike what a source said of a content under this file's name before, and says no more."""
+        if sample_id not in self.contradicted or found.problem:
+            return
+        before = {by_source(label, source, found.name) for label in LABELS if label != found.label}
+        self.contradicted[sample_id] = [statement for statement in self.contradicted[sample_id] if statement not in before]
+        if not two_labels(self.contradicted[sample_id]):
+            del self.contradicted[sample_id]
 
     def copy_conflicts(self, sample_id: str, found: Found, now: Said) -> list[str]:
         """What a file that nobody has looked at says of known content otherwise than an equal one of its source did; what was recorded stands.
@@ -279,7 +289,7 @@ def read_known(root: Path) -> Known:
 
     without it, all its files would come in a second time.
     """
-    known = Known()
+    known = Known(contradicted=read_conflicts(root))
     missing = []
     for batch, told in batch_states(Journal(root).events()).items():
         folder = root / "data" / "raw" / batch

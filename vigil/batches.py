@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import WorkspaceError, printable
-from workspace.for_review import is_erased, is_unlabelled, read_conflicts
+from workspace.for_review import is_erased, is_unlabelled, open_conflicts
 from workspace.journal import Event, Journal
 from workspace.state import BatchState, batch_states, cycles, promoted
 
@@ -89,7 +89,7 @@ def _holds(root: Path, batch: str) -> dict[str, Any]:
     counts = SourceCounts()
     counts.count(rows)
     good = [row for row in rows if not row["quarantine"]]
-    said = read_conflicts(root)
+    said = open_conflicts(root)
     shards = [path.stat().st_size for path in folder.glob("media-*.tar")]
     tallies = {f"by_{name}": dict(sorted(Counter(row[name] or "not stated" for row in good).items())) for name in ("kind", "licence", "consent")}
     return {

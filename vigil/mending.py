@@ -46,8 +46,8 @@ def examine_and_fix(
         from pipelines.stage import Progress
         from workspace import registry, repository
         from workspace.objects import refuse_damaged
+        from workspace.remote import not_had, renew_lists, replace_damaged, send_missing, verify
         from workspace.remote import pull as pull_all
-        from workspace.remote import renew_lists, replace_damaged, send_missing, verify
 
         with lease(root, "doctor", decides=fix or clock_is_right):  # what is sent or fetched is saved, whatever the journal lacks
             refuse_damaged(root)
@@ -66,7 +66,7 @@ def examine_and_fix(
                     pull_all(root)
                 left = repository.absent(root)
                 done.append(f"pulled {len(lacking) - len(left)} of {len(lacking)} batches and models that were not here")
-                lost = [_not_fetched(left)] if left else []
+                lost = [_not_fetched(nowhere)] if (nowhere := sorted({*left, *not_had(root)})) else []
             if clock_is_right:
                 done += count_weeks_from_now(root, settings)
             if fix:

@@ -1,8 +1,9 @@
 """What waits for a person's label: media that came without one, and contents of which the sources say different things.
 
 Both are read from the manifests; what a later source says against a recorded label is in no manifest, so ingest notes it in
-`.vigil/for-review/conflicts.jsonl`. The service makes cases of them (feedback/gathering.py). A person's label comes back as a
-row of its own, in the batch of the reviewed cases, and then stands before the earlier one (pipelines/sides.py).
+`.vigil/for-review/conflicts.jsonl`, and strikes it there once that source says it no more. The service makes cases of them
+(feedback/gathering.py). A person's label comes back as a row of its own, in the batch of the reviewed cases, and then stands
+before the earlier one (pipelines/sides.py).
 """
 
 import json
@@ -10,20 +11,25 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workspace.files import atomic_file
 from workspace.journal import Journal
 from workspace.manifest import read_manifest
-from workspace.state import batch_states
+from workspace.state import BatchState, batch_states
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
+LABELS = ("real", "fake")
 TWO_LABELS = "two labels for one content"
 SUMMARY = "summary.json"  # of a batch: what came in, in numbers
 NAMING_FILES = ("conflicts", "unmatched_videos")  # lists in an ingest's report, numbers in a summary
 UNLABELLED, CONFLICT = "unlabelled", "conflict"
 DROPPED, LABELLED = "the batch that it came in with was dropped", "a later source says what it is"
-NOT_ASKED = (DROPPED, LABELLED)  # why nobody is asked any more
+AGREED = "nobody contradicts its label any more"
+NOT_ASKED = (DROPPED, LABELLED, AGREED)  # why nobody is asked any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +93,30 @@ def unnamed(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def waiting_samples(root: Path) -> Iterator[Waiting]:
     """Every sample of the batches that are not dropped that no person has labelled and somebody should; the oldest batch first."""
-    said = read_conflicts(root)
+    states = batch_states(Journal(root).events())
+    said = _still_said(root, states)
     tables = []
     answered: set[str] = set()
-    for name, batch in batch_states(Journal(root).events()).items():
+    labelled: set[str] = set()
+    for name, batch in states.items():
         folder = root / "data" / "raw" / name
         if batch.state == "dropped" or not (folder / "manifest.parquet").is_file():
             continue
         table = read_manifest(folder)
         erased = table["path"] == table["sample_id"].map(erased_path)
         answered |= set(table.loc[(table["case_id"] != "") & ~erased, "sample_id"])  # an answer that was erased is none
-        answered |= set(table.loc[(table["label"] != "") & (table["quarantine"] == ""), "sample_id"]) - set(said)
+        labelled |= set(table.loc[(table["label"] != "") & (table["quarantine"] == ""), "sample_id"])
+        _add_recorded(said, name, table)
         unclear = (table["label"] == "") | (table["quarantine"] != "") | table["sample_id"].isin(set(said))
         tables.append((name, table[unclear & (table["shard"] != "") & (table["use"] != "never")]))
+    contested = _contested(said)
+    answered |= labelled - contested.keys()
     for name, table in tables:
         for row in table.to_dict("records"):
-            if row["sample_id"] in answered or not (row["sample_id"] in said or is_unlabelled(row) or is_disputed(row)):
+            if row["sample_id"] in answered or not (row["sample_id"] in contested or is_unlabelled(row) or is_disputed(row)):
                 continue
             answered.add(row["sample_id"])
-            statements = [*([row["quarantine"]] if is_disputed(row) else []), *said.get(row["sample_id"], [])]
+            statements = [*([row["quarantine"]] if is_disputed(row) else []), *contested.get(row["sample_id"], [])]
             place = (str(row["shard"]), int(row["offset"]), int(row["bytes"]))
             yield Waiting(row["sample_id"], name, row["source"], row["kind"], CONFLICT if statements else UNLABELLED, tuple(statements), *place)
 
@@ -126,32 +137,72 @@ def not_asked(root: Path, samples: Collection[str]) -> dict[str, str]:
     return {sample_id: LABELLED if sample_id in used else DROPPED for sample_id in held - waiting}
 
 
+def by_batch(label: str, batch: str) -> str:
+    """The statement of a batch: what it recorded of a content."""
+    return f"{label} in batch {batch}"
+
+
+def by_source(label: str, source: str, name: str) -> str:
+    """The statement of a source: what it says of one of its files."""
+    return f"{label} in {source} ({name})"
+
+
+def two_labels(said: Collection[str]) -> bool:
+    """Whether statements about one content give it different labels."""
+    return len({statement.split(" ", 1)[0] for statement in said}) > 1
+
+
+def open_conflicts(root: Path) -> dict[str, list[str]]:
+    """The statements about each content that still has two labels, by what the sources say and the batches that are not dropped hold."""
+    states = batch_states(Journal(root).events())
+    said = _still_said(root, states)
+    for name, batch in states.items() if said else ():
+        folder = root / "data" / "raw" / name
+        if batch.state != "dropped" and (folder / "manifest.parquet").is_file():
+            _add_recorded(said, name, read_manifest(folder))
+    return _contested(said)
+
+
+def _still_said(root: Path, states: Mapping[str, BatchState]) -> dict[str, list[str]]:
+    """What was noted, but for the statements of dropped batches: these are nobody's word any more, as long as they stay dropped."""
+    gone = {by_batch(label, name) for name, batch in states.items() if batch.state == "dropped" for label in LABELS}
+    return {sample_id: [one for one in said if one not in gone] for sample_id, said in read_conflicts(root).items()}
+
+
+def _add_recorded(said: Mapping[str, list[str]], batch: str, table: "pd.DataFrame") -> None:
+    """Add what a batch recorded of these contents where no statement gives them that label: a batch that has the place of a dropped one was not noted."""
+    recorded = table[(table["label"] != "") & (table["quarantine"] == "") & table["sample_id"].isin(set(said))]
+    for sample_id, label in zip(recorded["sample_id"], recorded["label"], strict=True):
+        if not any(statement.startswith(f"{label} ") for statement in said[sample_id]):
+            said[sample_id].insert(0, by_batch(label, batch))
+
+
+def _contested(said: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {sample_id: statements for sample_id, statements in said.items() if two_labels(statements)}
+
+
 def read_conflicts(root: Path) -> dict[str, list[str]]:
-    """The statements about each content whose recorded label a later source contradicts."""
+    """The statements about each content whose recorded label a later source contradicts, as they were noted."""
     path = root / CONFLICTS
     if not path.is_file():
         return {}
     return {row["sample_id"]: row["said"] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
 
 
-def add_conflicts(root: Path, found: Mapping[str, Sequence[str]]) -> None:
-    """Note statements about contents, each once. The caller holds the workspace's lease."""
-    known = read_conflicts(root)
-    merged = known | {sample_id: list(dict.fromkeys([*known.get(sample_id, []), *said])) for sample_id, said in found.items()}
-    if merged != known:
-        _write(root, merged)
+def note_conflicts(root: Path, said: Mapping[str, Sequence[str]]) -> None:
+    """Note the statements about contents in place of those of before. The caller holds the workspace's lease."""
+    if said != read_conflicts(root):
+        _write(root, said)
 
 
 def forget_conflicts(root: Path, samples: Collection[str]) -> None:
     """Take out what was said of these contents: it names files, and perhaps people."""
-    known = read_conflicts(root)
-    if kept := {sample_id: said for sample_id, said in known.items() if sample_id not in samples}:
-        if kept != known:
-            _write(root, kept)
-    else:
-        (root / CONFLICTS).unlink(missing_ok=True)
+    note_conflicts(root, {sample_id: said for sample_id, said in read_conflicts(root).items() if sample_id not in samples})
 
 
 def _write(root: Path, said: Mapping[str, Sequence[str]]) -> None:
+    if not said:
+        (root / CONFLICTS).unlink(missing_ok=True)
+        return
     with atomic_file(root / CONFLICTS) as handle:
         handle.writelines(json.dumps({"sample_id": sample_id, "said": list(said[sample_id])}) + "\n" for sample_id in sorted(said))

@@ -2,7 +2,7 @@
 
 DVC takes a folder to be whole when its list of files is there, and takes an object for what its name says; so a lost or rotten
 object is found neither by push nor by status. What the present commit tracks is looked at: every batch, every kept model, and
-what the stages made of them. All of the older commits that is not in it can be made again.
+what the stages made of them. What older cycles' tags name is sent with it where a push passes it over, as far as it is here.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from workspace.errors import DataError, WorkspaceError
 from workspace.files import CHUNK_BYTES
-from workspace.objects import FOLDER, cache_of, damaged_lists, is_whole, place_of
+from workspace.objects import FOLDER, are_cached, cache_of, damaged_lists, is_whole, named_by, place_of
 from workspace.repository import open_dvc, remote_errors, remote_name, sending, version_batches
 
 AT_ONCE = 8
@@ -65,17 +65,37 @@ def verify(root: Path, progress: Callable[[int, int, str], None] | None = None) 
 
 
 def send_missing(root: Path) -> int:
-    """Send the objects that a push of DVC passes over, because their folder's list is there; returns how many. Lists, reads nothing.
+    """Send the objects that a push of DVC passes over: their folder's list is there, or a cycle's tag names them and the present commit does not, as after
+    a push that failed; returns how many. Lists, reads nothing.
 
     Objects that this workspace does not have, or has damaged, are left out. Raises DataError when the remote cannot be used.
     """
-    with sending(root), open_dvc(root) as repo:
-        if not remote_name(repo):
-            return 0
-        remote = _remote_of(repo)
-        wanted = _wanted(repo, remote, Verified())
-        there = set(remote.oids_exist(list(wanted)))
-        return _send(repo, remote, [oid for oid in wanted if oid not in there])
+    with sending(root, whole=True):
+        tagged = set[str]().union(*(md5s for name, md5s in named_by(root).items() if name.startswith("vigil/")))
+        with open_dvc(root) as repo:
+            if not remote_name(repo):
+                return 0
+            remote = _remote_of(repo)
+            earlier = _folders(repo, tagged)
+            wanted = [*_wanted(repo, remote, Verified()), *(oid for files in earlier.values() for oid in files), *tagged - earlier.keys(), *earlier]
+            there = set(remote.oids_exist(list(dict.fromkeys(wanted))))
+            torn = {oid for oid, files in earlier.items() if any(one not in there and not _cached(repo, one).exists() for one in files)}
+            return _send(repo, remote, [oid for oid in dict.fromkeys(wanted) if oid not in there | torn])
+
+
+def _folders(repo: Any, oids: Collection[str]) -> dict[str, list[str]]:
+    """The folders among these objects whose lists are here and whole, each with its files."""
+    lists = {oid: _cached(repo, oid) for oid in sorted(oids) if oid.endswith(FOLDER)}
+    return {oid: [entry["md5"] for entry in json.loads(path.read_bytes())] for oid, path in lists.items() if is_whole(path, oid)}
+
+
+def not_had(root: Path) -> list[str]:
+    """What is tracked at the present commit and was not to be had: neither is all of it in DVC's cache, nor does it lie here as it was."""
+    cache = cache_of(root)
+    with open_dvc(root) as repo:
+        tracked = [out for out in repo.index.outs if out.use_cache and out.hash_info]
+        lacking = [out for out in tracked if not are_cached(cache, [out.hash_info.value]) and (not out.exists or out.changed_checksum())]
+        return sorted(Path(out.fs_path).relative_to(repo.root_dir).as_posix() for out in lacking)
 
 
 def pull(root: Path, targets: Collection[str] = ()) -> None:

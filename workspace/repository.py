@@ -23,7 +23,7 @@ from workspace.journal import Journal
 from workspace.last_word import LastWord, forget
 from workspace.revisions import cut_short, git, git_problem
 from workspace.state import batch_states, champion
-from workspace.unsent import mark_sent, mark_unsent
+from workspace.unsent import mark_sent, mark_unsent, unsent
 
 LOG = logging.getLogger("vigil.remote")
 MOUNT = "Make a folder in place of the link, and mount there what it leads to (`mount --bind`, or a volume); then run the command again."
@@ -445,7 +445,10 @@ def remove_stale_git_locks(root: Path) -> list[str]:
 
 
 def push(root: Path) -> int:
-    """Send what the remote lacks; returns the number of objects sent. Raises DataError naming the remote."""
+    """Send what the remote lacks of the present commit; returns the number of objects sent. Raises DataError naming the remote.
+
+    A mark of before stays: what that push should have sent, an earlier commit may name (workspace/remote.py, `send_missing`).
+    """
     with sending(root), open_dvc(root) as repo:
         if not remote_name(repo):
             return 0
@@ -455,11 +458,12 @@ def push(root: Path) -> int:
 
 
 @contextmanager
-def sending(root: Path) -> Iterator[None]:
+def sending(root: Path, whole: bool = False) -> Iterator[None]:
     """Write to the remote. A mark says that not all is there (workspace/unsent.py) until this ends well, through failure and kill.
 
-    Raises DataError when the remote cannot be written.
+    One that stood there before stays, unless this sends the `whole` of what is here. Raises DataError when the remote cannot be written.
     """
+    before = unsent(root)
     mark_unsent(root, "a push was begun and has not ended")
     try:
         with remote_errors("The DVC remote could not be written. All data and models are kept here.", "run `vigil doctor --push`, or `vigil retrain` again"):
@@ -467,7 +471,10 @@ def sending(root: Path) -> Iterator[None]:
     except VigilError as problem:
         mark_unsent(root, problem.why)
         raise
-    mark_sent(root)
+    if before and not whole:
+        mark_unsent(root, before.why)
+    else:
+        mark_sent(root)
 
 
 def remote_name(repo: Any) -> str:

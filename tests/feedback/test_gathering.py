@@ -32,6 +32,7 @@ from pipelines.sides import split_of, standing
 from tests.feedback.conftest import Service, ask, running, wait_for
 from tests.feedback.world import MODEL, World
 from tests.pipelines.tables import sample, write_batch
+from vigil.batches import batch_page
 from vigil.erasing import render_erased, render_would_erase, would_erase
 from workspace.batches import set_batch_state
 from workspace.cycle import Cycle
@@ -325,6 +326,54 @@ def test_what_was_put_aside_as_labelled_and_is_contradicted_then_is_asked_with_b
         assert found[ids[number]] == ("open", "conflict", statements, "") and world.media.has(ids[number])
     assert gathering.gather() == 0 and gathering_of(world).gather() == 0
     world.close()
+
+
+@pytest.mark.parametrize("mended", [True, False], ids=["mended", "taken back"])
+def test_a_conflict_ends_once_one_label_is_left(mended: bool, root: Path, settings: Settings, faces: list[bytes]) -> None:
+    """It never did: who mended a table as ingest advises, or took a slip back, had two reviewers asked of each file for nothing."""
+    world, batch = World(root), "press-batch-2" if mended else "press-batch"
+    gathering = gathering_of(world)
+
+    def says(label: str, name: str = "press") -> None:
+        table = root.parent / name / "labels.csv"
+        if not table.exists():
+            table_of(table.parent, [(content, label, f"p{number}") for number, content in enumerate(faces[:2])])
+        table.write_text(f"path,label,identity\n0.jpg,{label},p0\n1.jpg,{label},p1\n")
+        take(root, settings, table, name)
+
+    def asked() -> dict[str, tuple[str, str]]:
+        return {case["sha256"]: (case["state"], case["why"]) for case in world.cases.page(None, 0, 10)}
+
+    says("real")
+    says("fake")
+    assert gathering.gather() == 2 and len(batch_page(root, "press-batch")["conflicts"]) == 2
+    judge_all(gathering)
+    cases = {case["sha256"]: case["id"] for case in world.cases.page("open", 0, 10)}
+    decided, other = (sha256_bytes(content) for content in faces[:2])
+    world.decide(cases[decided], "fake")
+    if mended:
+        set_batch_state(root, "press-batch", "dropped", who="ada", why="wrong labels", again=True)
+    says("fake" if mended else "real")
+    assert [*waiting_samples(root)] == [] == batch_page(root, batch)["conflicts"] and gathering.gather() == 0
+    assert asked() == {decided: ("decided", ""), other: ("quarantined", "nobody contradicts its label any more")}
+    says("real" if mended else "fake", "rumour")
+    said = {f"fake in batch {batch}", "real in rumour (1.jpg)"} if mended else {f"real in batch {batch}", "fake in rumour (1.jpg)"}
+    assert said <= next({*one.said} for one in waiting_samples(root) if one.sample_id == other)
+    assert gathering.gather() == 1 and asked()[other] == ("open", ""), "until somebody contradicts it again"
+    if mended:
+        set_batch_state(root, "press-batch", "held", who="ada", why="it was right")
+        assert "real in batch press-batch" in next(one.said for one in waiting_samples(root) if one.sample_id == other)
+    world.close()
+
+
+def test_what_another_source_contradicts_is_asked_on_when_the_batch_that_it_contradicts_is_replaced(
+    filled: Path, settings: Settings, faces: list[bytes]
+) -> None:
+    set_batch_state(filled, "press-batch", "dropped", who="ada", why="bad names", again=True)
+    assert sha256_bytes(faces[0]) not in {one.sample_id for one in waiting_samples(filled)}, "no batch holds it"
+    assert take(filled, settings, filled.parent / "press" / "labels.csv", "press") == ["press-batch-2"]
+    (one,) = (one for one in waiting_samples(filled) if one.sample_id == sha256_bytes(faces[0]))
+    assert (one.batch, one.reason, one.said) == ("press-batch-2", "conflict", ("real in batch press-batch-2", "fake in rumour (0.jpg)"))
 
 
 def test_what_was_put_aside_is_asked_again_once_somebody_sends_the_file_and_the_model_is_unsure_or_it_is_disputed(

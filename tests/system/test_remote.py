@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from flows.closing import send_again
 from tests.feedback.buckets import CREDENTIALS, s3_server
@@ -321,6 +323,49 @@ def test_what_could_not_be_sent_stays_in_sight_until_it_was(tmp_path: Path, temp
 
         change_settings(root, {"remote": {"s3_endpoint_url": nowhere}})
         assert "could not be written" not in vigil("retrain", "-w", root).stderr, "nothing is to be sent, and nobody is asked"
+
+
+def assembled(root: Path, content: str) -> None:
+    """Leave what the stage `assemble` would: its output in DVC's cache, and named by dvc.lock."""
+    for folder in (root / "data" / "sets", root / "data" / "raw" / "as-if"):
+        folder.mkdir(exist_ok=True)
+        (folder / "report.json").write_text(content)
+    dvc_add(root, [root / "data" / "raw" / "as-if"])
+    pointer = root / "data" / "raw" / "as-if.dvc"
+    (out,) = yaml.safe_load(pointer.read_text())["outs"]
+    pointer.unlink()
+    shutil.rmtree(pointer.with_suffix(""))
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"assemble": {"cmd": "x", "outs": [out | {"path": "data/sets"}]}}}))
+
+
+@pytest.mark.parametrize("by", ["doctor", "next cycle"])
+def test_what_a_failed_push_left_is_sent_though_the_present_commit_names_it_no_more(by: str, tmp_path: Path, template: Path) -> None:
+    """Status and doctor said that all was well, and the tag of that cycle came back without its training table, of which nobody was told."""
+    root, old, late, store = tmp_path / "w", tmp_path / "old", tmp_path / "late", tmp_path / "store"
+    made(root, template, {"url": str(store)})
+    store.write_text("a file in the way")
+    assembled(root, "first")
+    failed = vigil("doctor", "--push", "-w", root, check=False)
+    assert failed.returncode == 1 and "could not be written" in failed.stderr
+    commit(root, "2026-W49.1 promoted", "vigil/2026-W49.1")
+    assembled(root, "second")
+    store.unlink()
+    if by == "doctor":
+        assert push(root) > 0 and unsent(root) is not None, "by itself it sends what the present commit names"
+        assert doctor(root, "--push")[0] == 0
+    else:
+        send_again(root)
+    assert unsent(root) is None and doctor(root, "--remote")[0] == 0
+    git(tmp_path, "clone", "-q", "-b", "vigil/2026-W49.1", str(root), str(old))
+    code, page = doctor(old, "--pull")
+    assert code == 0 and (old / "data" / "sets" / "report.json").read_text() == "first", page
+
+    (store / "files" / "md5" / hashlib.md5(b"first").hexdigest()[:2] / hashlib.md5(b"first").hexdigest()[2:]).unlink()
+    git(tmp_path, "clone", "-q", "-b", "vigil/2026-W49.1", str(root), str(late))
+    code, page = doctor(late, "--pull")
+    (row,) = [row for row in page["checks"] if not row["ok"]]
+    assert code == 1 and row["found"] == "1 not on the remote, or not whole: data/sets", page
+    assert doctor(root, "--push")[0] == 0 and doctor(late, "--pull")[0] == 0 and (late / "data" / "sets" / "report.json").read_text() == "first"
 
 
 def test_a_push_that_was_killed_stays_in_sight_too(tmp_path: Path, template: Path) -> None:
