@@ -4,9 +4,10 @@ Known clips are replayed and forged ones. Fakes come from their generators in ro
 four beside what is replayed, so that they do not push it out (a demo that gave them most places forgot: AUC on its first forger fell from 0.98 to 0.92 in the
 next cycle); where nothing is, in a first cycle, they have all known places, half of the fakes'. Where a real clip is drawn, one time in four a fake made from
 it takes a fake's place, and every time where all fakes are forged: the network then sees the difference that forgery makes, not the difference between two
-people (half the time or more, where a few were collected). Each maker's videos and pictures come equally often, and reals follow: each is of the kind of
-which most fakes drawn so far lack a real. All this within bounds, since what is rare must not be learned by heart: a maker's clips of one kind come at most
-MOST_OFTEN times as often as those of the other, those of a maker, a week or an origin in the mean at most MOST_FAVOURED times as often as the whole class's.
+people (half the time or more, where a few were collected). Videos and pictures come equally often, of reals and of each maker, where all fakes are forged: a
+pair is of one kind. Where some were collected, a real of its kind answers each fake that comes without its real, and other fakes are of the kind that lacks
+some. All this within bounds, since what is rare must not be learned by heart: a maker's clips of one kind come at most MOST_OFTEN times as often as those of
+the other, those of a maker, a week or an origin in the mean at most MOST_FAVOURED times as often as the whole class's.
 Where a class has more pictures than the other, a network takes a clip of one frame, or the look of a press photo, for a mark of that class. Hardened clips
 take as many of the real places as of the fake ones, about as many as their part of all clips: where one class had more of them, adversarial noise would be
 its mark. Without hardened clips of both classes none is drawn.
@@ -130,10 +131,11 @@ class _Table:
         self.media = rows["kind"].to_numpy(dtype=str)
         self.clip_ids = rows["clip_id"].astype(str).tolist()
         self.made_from: dict[str, list[int]] = {}  # of a real clip, the fakes that were made from it
-        sources = rows["source_clip"].astype(str).tolist()
+        self.sources = rows["source_clip"].astype(str).tolist()
         for position in sorted(np.flatnonzero(self.fake & ~self.hardened & (rows["source_clip"] != "").to_numpy()).tolist(), key=self.clip_ids.__getitem__):
-            self.made_from.setdefault(sources[position], []).append(position)
+            self.made_from.setdefault(self.sources[position], []).append(position)
         fakes, collected = int((self.fake & ~self.hardened).sum()), int((self.fake & ~self.hardened & ~self.forged).sum())
+        self.some_collected = collected > 0
         self.pair_every = 1 if collected < ALL_BUT_FORGED * fakes else FORGED_SHARE  # so often a fake stands beside the real that it was made from
         # so often a fake that was collected, unpaired, where pairs are the rule; 0: as they come
         self.alone_every = max(2, round(fakes / (MOST_FAVOURED * collected))) if collected and self.pair_every == 1 else 0
@@ -152,7 +154,9 @@ class _Pools:
 
     def __init__(self, table: _Table, order: "np.ndarray", seed: int) -> None:
         self._table, self._order, self._seed = table, order, seed
-        self.ahead = {is_fake: Counter[str]() for is_fake in (True, False)}  # of each kind: clips of the other class drawn so far, less those of this one
+        self.lacking = Counter[str]()  # of each kind: reals drawn so far, less fakes
+        # of each kind, for reals that are new or known: fakes that they shall answer, drawn without their own real, less reals drawn so far
+        self.unanswered = {is_new: Counter[str]() for is_new in (True, False)}
         self._weeks = {is_fake: table.within({(): (table.fake == is_fake) & ~table.hardened}, table.new) for is_fake in (True, False)}
         self._origins = table.within(self._weeks[True], table.forged)
         self._made, came_in = table.by_maker(self._origins), table.by_maker({(): table.fake & ~table.forged & ~table.hardened})
@@ -171,12 +175,10 @@ class _Pools:
         members = self._weeks[is_fake][is_new,]
         if not members.any():
             return None
-        follower = self._table.pair_every == 1  # who makes up for a kind: where each real has its fake, the fakes of those that have none; else the reals
-        wanted = self.ahead[is_fake] if is_fake == follower else Counter[str]()
-        if not is_fake:
-            return self._kinds(members, wanted)
+        if not is_fake:  # where none was collected, fakes make up for a kind alone: each real has one of its own
+            return self._kinds(members, self.unanswered[is_new] if self._table.some_collected else Counter())
         parts: list[Group] = [(is_new, is_forged) for is_forged in (False, True) if self._origins[is_new, is_forged].any()]
-        sides = {part: self._in_turn({name: group for name, group in self._made.items() if name[:2] == part}, wanted) for part in parts}
+        sides = {part: self._in_turn({name: group for name, group in self._made.items() if name[:2] == part}, self.lacking) for part in parts}
         return _Rotation(sides, self.favour[True], [FORGED_SHARE - 1, 1] if len(sides) == 2 else [1])
 
     def _in_turn(self, groups: "Mapping[Group, np.ndarray]", wanted: Mapping[str, int]) -> _Rotation:
@@ -222,9 +224,20 @@ class _Batches:
         favour.took(position)
         self._came[position] += is_fake
         kind = self._table.media[position]
-        self._pools.ahead[is_fake][kind] -= 1
-        self._pools.ahead[not is_fake][kind] += 1
+        if self._table.some_collected:
+            self._answer(position, kind, chosen)
+        self._pools.lacking[kind] += -1 if is_fake else 1
         return position
+
+    def _answer(self, position: int, kind: str, chosen: Sequence[int]) -> None:
+        """A real counts as an answer; a fake without its real asks for one, of the new or of the known: in turn, kinds would keep step with these."""
+        table = self._table
+        reals = [one for one in chosen if not table.fake[one]]
+        if not table.fake[position]:
+            self._pools.unanswered[bool(table.new[position])][kind] -= 1
+        elif table.sources[position] not in {table.clip_ids[one] for one in reals}:
+            beside = reals[self._chance.integers(len(reals))] if reals else position
+            self._pools.unanswered[bool(table.new[beside])][kind] += 1
 
     def _fake(self, is_new: bool, chosen: Sequence[int]) -> int:
         """A fake made from a real of the batch, where one is due and may come; else one in turn."""
@@ -245,6 +258,10 @@ class _Batches:
         found = alone or (reals if table.pair_every > 1 else [])
         if not found or self._chance.integers(table.pair_every):
             return None
+        if table.some_collected:
+            lacking = self._pools.lacking
+            most = max(lacking[table.media[one]] for one in found)
+            found = [one for one in found if lacking[table.media[one]] == most]
         real = found[self._chance.integers(len(found))]
         children = [one for one in table.made_from[table.clip_ids[real]] if one not in there]
         fewest = min((self._came[one] for one in children), default=0)
