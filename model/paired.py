@@ -7,11 +7,16 @@ MacKinnon, Nielsen and Webb 2023, section 3), however many people the other clas
 of any sample; by the root of 1 - h, one of 61 people who has 180 of 240 videos hid half of the spread. Degrees of freedom count how many people it
 comes to (Bell and McCaffrey 2002). No resampling: exact sums, milliseconds for thousands of videos. Compare `model/intervals.py`, which draws people
 anew and gives the intervals that people read.
+
+One person who has a third of the videos leaves a test by videos hardly a degree of freedom: it shows nothing then of what all others lost, however many
+they are. So where some people have far more videos than others the same difference is told once more with each person counted once (`Paired.once`), and a
+test asks both, each at half the level (`of_both`). Whether it does depends on who has how many videos, never on a score, so that the level stays.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,21 +24,31 @@ from numpy.typing import ArrayLike, NDArray
 from model.estimate import as_many
 from model.metrics import as_fake
 
+UNEVEN = 2.0  # times the degrees of freedom, with each person counted once; people of whom each has one video or two come to 1.6 at most
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Challenger less champion, its standard error, degrees of freedom (less than people of the poorest sample; 0: nothing can be said) and its skewness."""
+    """Challenger less champion, its standard error, degrees of freedom (less than people of the poorest sample; 0: nothing can be said) and its skewness.
+
+    `once`: the same with each person counted once, where some have far more videos than others.
+    """
 
     difference: float
     se: float
     df: int
     skew: float = 0.0
+    once: "Paired | None" = None
 
-    def as_dict(self) -> dict[str, float | int]:
-        """JSON-ready."""
-        return {"difference": self.difference, "se": self.se, "df": self.df, "skew": self.skew}
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready. `uneven` says whether there is a `once`, so that a lost one is no difference that has none."""
+        told = {"difference": self.difference, "se": self.se, "df": self.df, "skew": self.skew, "uneven": self.once is not None}
+        return told | ({"once": self.once.as_dict()} if self.once else {})
+
+    def times(self, worth: float) -> "Paired":
+        """So much of it: what a part counts for in a whole."""
+        return replace(self, difference=self.difference * worth, se=self.se * worth, once=self.once.times(worth) if self.once else None)
 
     def bounds(self, alpha: float) -> tuple[float, float]:
         """One-sided bounds at level `alpha`, lower and upper, that allow for skewness (Hall 1992, "On the removal of skewness by transformation").
@@ -58,9 +73,14 @@ def paired_auc(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, cl
     fake = as_fake(labels)
     if fake.all() or not fake.any():
         return None
-    new, old = (_auc_influence(fake, np.asarray(scores, dtype=np.float64)) for scores in (challenger, champion))
-    wider = _spread_at(max(0.0, old[0] - margin), new[0]) if margin is not None else 1.0
-    return _paired(new[0] - old[0], wider * new[1] - old[1], [fake, ~fake], clusters)
+    scores = [np.asarray(one, dtype=np.float64) for one in (challenger, champion)]
+
+    def change(counts: Floats) -> tuple[float, Floats, Floats]:
+        new, old = (_auc_influence(fake, one, counts) for one in scores)
+        wider = _spread_at(max(0.0, old[0] - margin), new[0]) if margin is not None else 1.0
+        return new[0] - old[0], wider * new[1] - old[1], np.ones(fake.size)
+
+    return _both(change, [fake, ~fake], clusters)
 
 
 def auc_bounds(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -76,12 +96,13 @@ def auc_bounds(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, confid
     fake = as_fake(labels)
     if fake.all() or not fake.any():
         return None
-    value, influence = _auc_influence(fake, np.asarray(scores, dtype=np.float64))
-    found = _paired(value, influence, [fake, ~fake], clusters)
+    each = np.ones(fake.size)
+    value, influence = _auc_influence(fake, np.asarray(scores, dtype=np.float64), each)
+    found = _paired(value, influence, [fake, ~fake], clusters, each, each)
     if found.df < 1 or not 0 < value < 1:
         return None
     parts = [
-        (_paired(value, influence[side], [np.ones(int(side.sum()), bool)], np.asarray(clusters)[side]).se ** 2, _people(side, clusters))
+        (_paired(value, influence[side], [np.ones(int(side.sum()), bool)], np.asarray(clusters)[side], each[side], each[side]).se ** 2, _people(side, clusters))
         for side in (fake, ~fake)
     ]
     degrees = _welch([(variance, max(1.0, people - 1)) for variance, people in parts]) or 1.0
@@ -107,36 +128,60 @@ def paired_mean(labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, c
         return None
     gain = np.asarray(challenger, dtype=np.float64) - np.asarray(champion, dtype=np.float64)
     sides = [side for side in (fake, ~fake) if side.any()]
-    influence, difference = np.zeros(fake.size), 0.0
-    for side in sides:
-        mean = float(gain[side].mean())
-        difference += mean / len(sides)
-        influence[side] = (gain[side] - mean) / side.sum() / len(sides)
-    return _paired(difference, influence, sides, clusters)
+
+    def change(counts: Floats) -> tuple[float, Floats, Floats]:
+        influence, difference = np.zeros(fake.size), 0.0
+        for side in sides:
+            mean = float(np.average(gain[side], weights=counts[side]))
+            difference += mean / len(sides)
+            influence[side] = counts[side] * (gain[side] - mean) / counts[side].sum() / len(sides)
+        return difference, influence, np.ones(fake.size)
+
+    return _both(change, sides, clusters)
 
 
-def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None = None) -> Paired | None:
+def shift_within(values: ArrayLike, new: ArrayLike, strata: ArrayLike, kinds: ArrayLike, clusters: ArrayLike) -> Paired | None:
     """Mean over the rows that are new less the mean over the others (not the same videos) within each stratum, weighed as the strata are in the new rows.
 
-    With `weights` [N], more than 0, a mean is that of rows which weigh so much, and people count as so many whose rows weigh alike in the mean (Kish 1965).
+    The `kinds` [N] of the others weigh as they are mixed in the new rows, and people count as so many whose rows weigh alike in the mean (Kish 1965).
 
     Each side of each stratum is a sample of its own, and the one of fewest people bounds what can be said: a hundred of the one do not tell how two of another
     differ, and two may well agree by chance. None where a stratum lacks a side, or there is no row.
     """
-    seen, side, kinds = np.asarray(values, dtype=np.float64), np.asarray(new, dtype=bool), np.asarray(strata)
-    weight = np.ones(seen.size) if weights is None else np.asarray(weights, dtype=np.float64)
-    influence, difference, samples = np.zeros(seen.size), 0.0, []
-    for kind in np.unique(kinds):
-        come, before = side & (kinds == kind), ~side & (kinds == kind)
-        if not (come.any() and before.any()):
-            return None
-        part = weight[come].sum() / weight[side].sum()
-        for sample, sign in ((come, 1), (before, -1)):
-            mean = float(np.average(seen[sample], weights=weight[sample]))
-            difference += float(sign * part * mean)
-            influence[sample] = sign * part * weight[sample] * (seen[sample] - mean) / weight[sample].sum()
-        samples += [come, before]
-    return _paired(difference, influence, samples, clusters, weight) if seen.size else None
+    seen, side, strata = np.asarray(values, dtype=np.float64), np.asarray(new, dtype=bool), np.asarray(strata)
+    parts = [(side & (strata == kind), ~side & (strata == kind)) for kind in np.unique(strata)]
+    if not all(come.any() and before.any() for come, before in parts) or not parts:
+        return None
+
+    def change(counts: Floats) -> tuple[float, Floats, Floats]:
+        influence, difference = np.zeros(seen.size), 0.0
+        mix = mixed_as_new(side, kinds, counts)
+        weight = counts * mix
+        for come, before in parts:
+            part = weight[come].sum() / weight[side].sum()
+            for sample, sign in ((come, 1), (before, -1)):
+                mean = float(np.average(seen[sample], weights=weight[sample]))
+                difference += float(sign * part * mean)
+                influence[sample] = sign * part * weight[sample] * (seen[sample] - mean) / weight[sample].sum()
+        return difference, influence, mix
+
+    return _both(change, [sample for part in parts for sample in part], clusters)
+
+
+def mixed_as_new(new: ArrayLike, kinds: ArrayLike, counts: Floats) -> Floats:
+    """Weights of rows [N], 1 of the new ones, under which the kinds of the others, each row counted so often, are mixed as theirs."""
+    side, names = np.asarray(new, dtype=bool), np.asarray(kinds)
+    wanted, there = ({kind: float(np.average(names[one] == kind, weights=counts[one])) for kind in np.unique(names)} for one in (side, ~side))
+    return np.array([1.0 if is_new else wanted[kind] / there[kind] for is_new, kind in zip(side, names, strict=True)])
+
+
+def counted_once(samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike) -> Floats:
+    """How often a row counts [N] where each person counts once in each sample: 1 of so many as he has there. Each row is in one of the samples."""
+    _, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
+    counts = np.ones(inverse.size)
+    for sample in samples:
+        counts[sample] = 1 / np.bincount(inverse[sample])[inverse[sample]]
+    return counts
 
 
 def log_losses(labels: ArrayLike, p_fake: ArrayLike) -> Floats:
@@ -162,6 +207,11 @@ def p_greater(value: float, se: float, df: int, bound: float) -> float:
         return 1.0
     spared = float(t.sf(df - bound * (df + 1) / value, df)) if bound >= 0 else 1.0
     return min(0.5 ** (df + 1), spared)
+
+
+def of_both(*p_values: float) -> float:
+    """The p-value of one question that was asked in several ways, each at its part of the level (Bonferroni): the smallest, times how many they are."""
+    return min(1.0, len(p_values) * min(p_values))
 
 
 def detectable(se: float, df: int, bound: float, alpha: float) -> float:
@@ -196,17 +246,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _auc_influence(fake: NDArray[np.bool_], scores: Floats) -> tuple[float, Floats]:
-    """AUC, and the influence of each video on it: how its share of won comparisons differs from the mean share."""
-    reals, fakes = np.sort(scores[~fake]), np.sort(scores[fake])
+def _auc_influence(fake: NDArray[np.bool_], scores: Floats, counts: Floats) -> tuple[float, Floats]:
+    """AUC, each video counted so often, and the influence of each on it: how its share of won comparisons differs from the mean share."""
     share = np.empty(scores.size)
-    for side, others, wins_above in ((fake, reals, True), (~fake, fakes, False)):
-        below = np.searchsorted(others, scores[side], "left")
-        ties = np.searchsorted(others, scores[side], "right") - below
-        won = below + ties / 2
-        share[side] = (won if wins_above else others.size - won) / others.size
-    value = float(share[fake].mean())
-    influence = np.where(fake, (share - value) / max(1, int(fake.sum())), (share - value) / max(1, int((~fake).sum())))
+    for side, others, wins_above in ((fake, ~fake, True), (~fake, fake, False)):
+        order = np.argsort(scores[others], kind="stable")
+        rivals, upto = scores[others][order], np.concatenate([[0.0], np.cumsum(counts[others][order])])
+        below = upto[np.searchsorted(rivals, scores[side], "left")]
+        won = below + (upto[np.searchsorted(rivals, scores[side], "right")] - below) / 2
+        share[side] = (won if wins_above else upto[-1] - won) / upto[-1]
+    value = float(np.average(share[fake], weights=counts[fake]))
+    influence = counts * (share - value)
+    for side in (fake, ~fake):
+        influence[side] /= counts[side].sum()
     return value, influence
 
 
@@ -222,17 +274,43 @@ def _spread_at(supposed: float, seen: float) -> float:
     return max(1.0, math.sqrt(supposed * (1 - supposed) / (seen * (1 - seen)))) if 0 < seen < 1 else 1.0
 
 
-def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike, weights: Floats | None = None) -> Paired:
+def _both(change: Callable[[Floats], tuple[float, Floats, Floats]], samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike) -> Paired:
+    """A difference of videos, and of people where some have far more videos than others.
+
+    `change` says of how often each row counts [N] the difference, the influences [N], and by what rows weigh beside that [N].
+    """
+    videos, people = np.ones(len(np.asarray(clusters))), counted_once(samples, clusters)
+    (difference, influence, mix), once = change(videos), change(people)
+    found = _paired(difference, influence, samples, clusters, videos, mix)
+    if not _uneven(samples, clusters, videos * mix, people * once[2]):
+        return found
+    return replace(found, once=_paired(*once[:2], samples, clusters, people, once[2]))
+
+
+def _uneven(samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike, videos: Floats, people: Floats) -> bool:
+    """Whether in some sample the weights [N] by people leave far more degrees of freedom than those by videos."""
+    _, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
+    of = [[_degrees(_held(np.bincount(inverse[sample], weights=weight[sample]))) for weight in (videos, people)] for sample in samples]
+    return any(by_people >= UNEVEN * by_videos > 0 for by_videos, by_people in of)
+
+
+def _held(rows: ArrayLike) -> Floats:
+    """The share of a sample that each person has who has any, of the weights of all."""
+    weights = np.asarray(rows, dtype=np.float64)
+    held: Floats = weights[weights > 0] / weights.sum()
+    return held
+
+
+def _paired(difference: float, influence: Floats, samples: Sequence[NDArray[np.bool_]], clusters: ArrayLike, counts: Floats, mix: Floats) -> Paired:
     # Each row is in one of the samples, each of which has the spread of a sample of its own people; the poorest one in people bounds what can be said.
     names, inverse = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
     people, parts = [0] if not samples else [], []
     for sample in samples:
-        weight = np.ones(int(sample.sum())) if weights is None else weights[sample]
-        rows = np.bincount(inverse[sample], weights=weight, minlength=names.size)
+        rows = np.bincount(inverse[sample], weights=(counts * mix)[sample], minlength=names.size)
         held = rows / (rows.sum() or 1.0)  # of the sample, by each person, who draws the mean towards himself
         count = int((rows > 0).sum())
-        videos = np.bincount(inverse[sample], minlength=names.size)
-        people.append(round(as_many(rows[rows > 0] / videos[rows > 0])) if count else 0)  # not by rows: many of little weight hide who carries the rest
+        number = np.bincount(inverse[sample], weights=counts[sample], minlength=names.size)
+        people.append(round(as_many(rows[rows > 0] / number[rows > 0])) if count else 0)  # not by rows: many of little weight hide who carries the rest
         apart = np.where(held < 1, 1 - held, 1.0) / math.sqrt(max(1, count - 1) / max(1, count))
         influence = np.where(sample, influence / apart[inverse], influence)
         own = np.bincount(inverse[sample], weights=influence[sample], minlength=names.size)

@@ -213,8 +213,7 @@ def _accuracy_changes(name: str, part: "pd.DataFrame", rows: "pd.DataFrame", bef
         change = paired_balanced_accuracy(labels, some["p_challenger"] >= after, some["p_champion"] >= before, some["cluster"])
         assert change is not None  # there is a video
         worth = len({*labels}) / 2
-        row = change.as_dict() | {"difference": change.difference * worth, "se": change.se * worth}
-        found.append({"slice": called, "n": len(part), **row, "champion": champion})
+        found.append({"slice": called, "n": len(part), **change.times(worth).as_dict(), "champion": champion})
     return found
 
 

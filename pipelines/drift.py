@@ -134,10 +134,12 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     a label that one side has of fewer than ENOUGH_PEOPLE, or a generator that the known side has of so few, beside another: they say little of how
     people differ, and would bound what the others tell.
 
+    Where some people have far more videos than others, `once` says the same with each person counted once.
+
     The test is of all that came in; `batches` says beside it how often each batch is contradicted, for the person who looks for the wrong labels.
     """
     from model.estimate import expected_right
-    from model.paired import shift_within
+    from model.paired import counted_once, mixed_as_new, shift_within
 
     units = units.assign(generator=units["generator"].replace("", UNKNOWN))
     fair = units[(units["label"] == "real") | ((units["label"] == "fake") & units["generator"].isin([*cycle.known_generators, UNKNOWN]))]
@@ -151,17 +153,29 @@ def label_noise(units: "pd.DataFrame", threshold: float, cycle: Cycle) -> dict[s
     p_fake = fair["p_fake"].to_numpy(dtype=np.float64)
     against = ((p_fake >= threshold) != (fair["label"] == "fake").to_numpy()).astype(np.float64)
     expected = 1 - expected_right(p_fake, p_fake >= threshold)
-    weights = _as_in_the_new(new, fair["kind"].to_numpy(dtype=str))
-    found = shift_within(against - expected, new, fair["label"], fair["cluster"], weights) if len(fair) else None
+    kinds, labels = (fair[name].to_numpy(dtype=str) for name in ("kind", "label"))
+    found = shift_within(against - expected, new, labels, kinds, fair["cluster"]) if len(fair) else None
     if found is None:
         return {"status": "too few", **counts}
-    means = {name: float(values[new].mean()) for name, values in (("rate", against), ("expected", expected))}
-    means |= {name: float(np.average(values[~new], weights=weights[~new])) for name, values in (("rate_before", against), ("expected_before", expected))}
+
+    def rates(often: np.ndarray) -> dict[str, float]:
+        """How often labels are contradicted and by the champion's own doubt should be, of what came in and, mixed alike, of the known ones."""
+        weights = often * mixed_as_new(new, kinds, often)
+        return {
+            name + side: float(np.average(values[rows], weights=weights[rows]))
+            for side, rows in (("", new), ("_before", ~new))
+            for name, values in (("rate", against), ("expected", expected))
+        }
+
+    told = found.as_dict() | rates(np.ones(len(fair)))
+    if found.once:
+        samples = [(new == side) & (labels == label) for side in (True, False) for label in np.unique(labels)]
+        told["once"] |= rates(counted_once(samples, fair["cluster"]))
     batches = [
         {"batch": str(name), "n": len(places), "rate": float(against[new][places].mean()), "expected": float(expected[new][places].mean())}
         for name, places in sorted(fair[new].groupby("batch").indices.items())
     ]
-    return {"status": "tested", **counts, **means, **found.as_dict(), "batches": {"count": len(batches), "rows": batches}}
+    return {"status": "tested", **counts, **told, "batches": {"count": len(batches), "rows": batches}}
 
 
 def _people_of(units: "pd.DataFrame", by: list[str]) -> "pd.DataFrame":
@@ -174,12 +188,6 @@ def _enough(people: "pd.Series[int]") -> list[str]:
     """Those of ENOUGH_PEOPLE; where none is, those of two, or else of anybody."""
     enough = next((least for least in (ENOUGH_PEOPLE, 2) if (people >= least).any()), 1)
     return [str(name) for name in people.index[people >= enough]]
-
-
-def _as_in_the_new(new: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Weights of the rows, 1 of the new ones, under which the kinds of the others are mixed as theirs."""
-    wanted, there = ({kind: float(np.mean(kinds[side] == kind)) for kind in set(kinds)} for side in (new, ~new))
-    return np.array([1.0 if is_new else wanted[kind] / there[kind] for is_new, kind in zip(new, kinds, strict=True)])
 
 
 def champion_accuracy(incoming: "pd.DataFrame", threshold: float, came: "pd.Series[int] | None" = None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pipelines.gates.champion import NO_CHAMPION, has_champion
 from pipelines.gates.difference import Difference, more_would_tell, whose
-from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Missing, Results, nobody
+from pipelines.gates.result import GateResult, GateVerdict, Inputs, Limits, Results, nobody
 
 ROBUSTNESS_TESTS = 3  # share the level of their gate
 NO_GRADIENTS = "The champion is an imported ONNX file, which cannot be attacked white-box: nothing to compare with."
@@ -33,8 +33,6 @@ def _bound_stands(gate: str, what: str, seen: Inputs, setting: str, n: int, limi
     from model.paired import needed
 
     gain, least, alpha = Difference.read(seen), limits.here.min_slice, limits.here.hold_alpha / ROBUSTNESS_TESTS
-    if gain.se < 0:
-        raise Missing(f"{seen.at}.se is negative")
     sign = 1.0 if setting.startswith("min_") else -1.0  # a loss is a negative gain
     measured, (bound, _) = sign * gain.value, limits.bound(setting)
     result = limits.check(gate, what, measured, setting, n, least, "clips")
@@ -43,9 +41,10 @@ def _bound_stands(gate: str, what: str, seen: Inputs, setting: str, n: int, limi
     reason = f"{result.reason[:-1]} (standard error {gain.se:.2g})"
     if result.verdict is GateVerdict.PASS:
         return replace(result, reason=f"{reason}.")
-    p_value = (-gain).p_above(-sign * bound)
+    loss = -gain
+    p_value = loss.p_above(-sign * bound)
     if p_value < alpha:
-        return replace(result, reason=f"{reason}: beyond noise (p {p_value:.2g} of {alpha:.2g}).")
+        return replace(result, reason=f"{reason}: beyond noise{loss.how(loss.telling(-sign * bound))} (p {p_value:.2g} of {alpha:.2g}).")
     clips = needed(n, gain.se, abs(measured - bound), alpha, power=0.8)
     counted = f"a loss like this is told from noise with about {clips} clips"
     more = counted if more_would_tell(clips, n, gain.df) else f"the {n} clips are of {whose(gain.df)}, and clips of others would tell"

@@ -1,6 +1,7 @@
 """Gates on what came in: its labels beside what the champion says, and whether it looks like what the holdout covers."""
 
 import math
+from dataclasses import dataclass
 
 from pipelines.gates.champion import has_champion
 from pipelines.gates.difference import Difference
@@ -11,6 +12,31 @@ NOTHING_KNOWN = "No known media, since the champion was imported or what it had 
 BATCHES_NAMED = 4  # of a week whose labels are contradicted
 LEFT_OUT = {"vouched": "of batches that a person accepted", "cases": "decided cases"}
 FEW_CONTRADICTED = 0.1  # of a handful of videos one in ten may be contradicted, however sure the champion was before: they may just be hard ones
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Of one way to count, by videos or by people: how often the champion contradicts labels, and should by its own doubt, and the rise that is tested."""
+
+    rise: Difference
+    rate: float
+    expected: float
+    rate_before: float
+    expected_before: float
+
+    @classmethod
+    def read(cls, rise: Difference, seen: Inputs) -> "_Told":
+        """What `seen` says beside its `rise`. Raises Missing."""
+        return cls(rise, *(seen.number(name) for name in ("rate", "expected", "rate_before", "expected_before")))
+
+    def p_value(self, bound: float, new: int, least: int) -> float:
+        """How likely chance alone raises the rate so far beyond the bound."""
+        found = self.rise.p_alone(bound)
+        if new >= least:
+            return found
+        # so few may pass unseen, but not where hardly one of their labels can be right
+        usual = max(FEW_CONTRADICTED, max(self.rate_before, self.expected) + bound)
+        return max(found, _chance_of(self.rate, usual, min(new, self.rise.df + 1)))
 
 
 def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
@@ -26,7 +52,7 @@ def label_noise(gate: str, inputs: Inputs, limits: Limits) -> Results:
     comparable = status == "tested" and known >= least
     if known == 0 and inputs.flag("cycle.unknown"):
         yield GateResult(gate, GateVerdict.PASS, f"{NOTHING_KNOWN}: there are no labels that it could be weighed on.", n=0, smallest_n=least)
-    elif new < least and not (comparable and seen.count("df") >= 1):
+    elif new < least and not (comparable and any(way.df >= 1 for way in Difference.read(seen).ways())):
         yield _too_few_labels(gate, inputs, new, least)
     elif not comparable:
         reason = f"Undecided: {known} known videos to compare with; {least - known} more are needed ({least})."
@@ -49,27 +75,26 @@ def _left_out(inputs: Inputs, *kinds: str) -> str:
 
 def _contradicted(gate: str, inputs: Inputs, known: int, new: int, limits: Limits) -> GateResult:
     """Whether the champion contradicts the labels that came in more often than the known ones, where there are enough to compare."""
+    from model.paired import of_both
+
     seen = inputs.node("drift.labels")
     rise, least = Difference.read(seen), limits.here.min_slice
     bound, production = limits.bound("max_label_noise")
-    facts = (rise.value, bound, production, new, least, "at most")
-    if rise.se < 0:
-        raise Missing("drift.labels.se is negative")
-    if rise.df < 1:
+    if max(way.df for way in rise.ways()) < 1:
         reason = f"Undecided: the {new} incoming or the {known} known videos with labels are all of one person; others are needed to tell what is usual."
-        return GateResult(gate, GateVerdict.UNDECIDED, reason, *facts)
-    rate, expected = seen.number("rate"), seen.number("expected")
-    rate_before, expected_before = seen.number("rate_before"), seen.number("expected_before")
-    p_value, alpha = rise.p_above(bound), limits.here.hold_alpha
-    if new < least:  # so few may pass unseen, but not where hardly one of their labels can be right
-        usual = max(FEW_CONTRADICTED, max(rate_before, expected) + bound)
-        p_value = max(p_value, _chance_of(rate, usual, min(new, rise.df + 1)))
-        if p_value >= alpha:
-            return _too_few_labels(gate, inputs, new, least)
+        return GateResult(gate, GateVerdict.UNDECIDED, reason, rise.value, bound, production, new, least, "at most")
+    told, alpha = [_Told.read(rise, seen)], limits.here.hold_alpha
+    if rise.once:
+        told.append(_Told.read(rise.once, seen.node("once")))
+    most = min(told, key=lambda one: (one.p_value(bound, new, least), -one.rise.value))
+    p_value = of_both(*(one.p_value(bound, new, least) for one in told))
+    if new < least and p_value >= alpha:
+        return _too_few_labels(gate, inputs, new, least)
+    facts = (most.rise.value, bound, production, new, least, "at most")
     failed, batches = p_value < alpha, _contradicted_by_batch(seen)
     reason = (
-        f"The champion contradicts {rate:.1%} of the labels that came in, where its own doubt says {expected:.1%}, "
-        f"and {rate_before:.1%} of the known ones ({expected_before:.1%}): "
+        f"The champion contradicts {most.rate:.1%} of the labels that came in{rise.how(most.rise)}, where its own doubt says {most.expected:.1%}, "
+        f"and {most.rate_before:.1%} of the known ones ({most.expected_before:.1%}): "
         f"{'more than' if failed else 'not shown to be more than'} {bound:.1%} beyond noise (p {p_value:.2g}, held below {alpha:.2g})."
     )
     if failed and len(batches) > 1:

@@ -55,28 +55,27 @@ def _forgotten(gate: str, rows: list[Inputs], before: str, setting: str, limits:
     parts = _parts(rows, "generator", ("n_fake", "n_real"))
     found = _shown_losses(gate, "AUC", setting, parts, limits, FORGETTING_TESTS)
     least, (bound, _) = limits.here.min_slice, limits.bound(setting)
-    unsure = [part for part in parts if part.n >= least and _perhaps(part.lost, bound)]
+    unsure = [(part, way) for part in parts if part.n >= least for way in _perhaps(part.lost, bound)]
     if found.verdict is not GateVerdict.PASS or not unsure:
         return found
-    worst = max(unsure, key=lambda part: part.lost.value)
+    worst, lost = max(unsure, key=lambda one: one[1].value)
     reason = (
-        f"Undecided: {worst.name} lost {worst.lost.value:.3f} of AUC, more than {bound:.3g}, on {worst.n} videos of {whose(worst.lost.df)}; "
+        f"Undecided: {worst.name} lost {lost.value:.3f} of AUC{worst.lost.how(lost)}, more than {bound:.3g}, on {worst.n} videos of {whose(lost.df)}; "
         "whether that is more than noise, videos of others would tell."
     )
-    return replace(found, verdict=GateVerdict.UNDECIDED, reason=reason, measured=worst.lost.value, n=worst.n)
+    return replace(found, verdict=GateVerdict.UNDECIDED, reason=reason, measured=lost.value, n=worst.n)
 
 
-def _perhaps(lost: Difference, bound: float) -> bool:
-    """Whether too much was lost on few people, and that may be more than noise. Of one person alone nobody knows what noise is."""
-    return lost.value > bound and lost.df < TEN_PEOPLE and (lost.df < 1 or lost.p_above(bound) <= PERHAPS)
+def _perhaps(lost: Difference, bound: float) -> list[Difference]:
+    """The ways to count by which too much was lost on few people, and that may be more than noise. Of one person alone nobody knows what noise is."""
+    ways = lost.ways()
+    few = [way for way in ways if way.value > bound and way.df < TEN_PEOPLE]
+    return [way for way in few if way.df < 1 or len(ways) * way.p_alone(bound) <= PERHAPS]
 
 
 def _parts(rows: list[Inputs], name: str, counts: tuple[str, ...]) -> list[_Part]:
     """The slices or generators of `rows`, called by their `name`; the smallest of the `counts` is how many videos one has."""
-    parts = [_Part(row.text(name), -Difference.read(row), min(row.count(count) for count in counts)) for row in rows]
-    if any(part.lost.se < 0 for part in parts):
-        raise Missing(f"a {name} has a negative standard error")
-    return parts
+    return [_Part(row.text(name), -Difference.read(row), min(row.count(count) for count in counts)) for row in rows]
 
 
 def _shown_losses(gate: str, what: str, setting: str, parts: list[_Part], limits: Limits, tests: int = 1) -> GateResult:
@@ -91,24 +90,23 @@ def _shown_losses(gate: str, what: str, setting: str, parts: list[_Part], limits
         reason = f"Undecided: none has {least} videos of several people; the largest has {largest}."
         return GateResult(gate, GateVerdict.UNDECIDED, reason, limit=bound, production_limit=production, n=largest, smallest_n=least, rule="at most")
     adjusted = holm([part.lost.p_above(bound) for part in judged])
-    worst, p_value = min(zip(judged, adjusted, strict=True), key=lambda found: (found[1], -found[0].lost.value))
+    worst, p_value = min(zip(judged, adjusted, strict=True), key=lambda found: (found[1], -found[0].lost.telling(bound).value))
     if p_value < alpha:
         shown = sum(p < alpha for p in adjusted)
         more = f"; {shown} of {len(judged)} lost more" if shown > 1 else ""
-        story = f"{worst.name} lost {worst.lost.value:.3f} of {what}, more than {bound:.3g} beyond noise"
+        lost = worst.lost.telling(bound)
+        story = f"{worst.name} lost {lost.value:.3f} of {what}{worst.lost.how(lost)}, more than {bound:.3g} beyond noise"
         reason = f"{story} (p {p_value:.2g} of {alpha:.2g} after Holm{more})."
-        return GateResult(gate, GateVerdict.FAIL, reason, worst.lost.value, bound, production, worst.n, least, "at most")
-    most = max(judged, key=lambda part: part.lost.value)
-    told = f"most: {most.name}, {most.lost.value:+.3f}; {_findable([part.lost for part in judged], bound, alpha)}"
+        return GateResult(gate, GateVerdict.FAIL, reason, lost.value, bound, production, worst.n, least, "at most")
+    most, lost = max(((part, part.lost.telling(bound)) for part in judged), key=lambda found: found[1].value)
+    told = f"most: {most.name}, {lost.value:+.3f}{most.lost.how(lost)}; {_findable([part.lost for part in judged], bound, alpha)}"
     reason = f"No loss of {what} beyond {bound:.3g} is more than noise in {len(judged)} ({told})."
-    return GateResult(gate, GateVerdict.PASS, reason, most.lost.value, bound, production, most.n, least, "at most")
+    return GateResult(gate, GateVerdict.PASS, reason, lost.value, bound, production, most.n, least, "at most")
 
 
 def _findable(losses: list[Difference], bound: float, alpha: float) -> str:
     """How large a loss the tests would have found, in the words of the gate."""
-    from model.paired import detectable
-
-    sizes = [detectable(lost.se, lost.df, bound, alpha / len(losses)) for lost in losses]
+    sizes = [lost.detectable(bound, alpha / len(losses)) for lost in losses]
     possible = [size for size in sizes if size <= 1]  # no measure here can fall by more than 1
     if not possible:
         return "none could have shown"

@@ -66,7 +66,7 @@ def _log_loss_rise(seen: Inputs, limits: Limits, n: int) -> _Loss:
     from model.paired import Paired
 
     rise, alpha = Difference.read(seen), limits.here.alpha
-    if rise.se < 0 or rise.df < 1:
+    if rise.df < 1:
         raise Missing("the log-loss of this comparison has no standard error")
     low, high = Paired(rise.value, rise.se, rise.df, seen.number("skew")).bounds(alpha)
     story = f"Log-loss {rise.value:+.3f} against the champion's, between {low:+.3f} and {high:+.3f}"

@@ -35,7 +35,7 @@ def _on_one(gate: str, row: Inputs, limits: Limits, alpha: float) -> GateResult:
         return GateResult(f"{gate}: {name}", GateVerdict.PASS, reason, n=n, smallest_n=least)
     result = limits.check(f"{gate}: {name}", what, challenger, "min_new_auc", n, least, "videos of the rarer class")
     lost = -Difference.read(row)
-    if champion >= limits.here.min_new_auc and lost.df >= FIVE_PEOPLE:
+    if champion >= limits.here.min_new_auc and max(way.df for way in lost.ways()) >= FIVE_PEOPLE:
         return _kept(result, what, challenger, lost, limits, alpha)
     return result
 
@@ -45,7 +45,8 @@ def _kept(result: GateResult, what: str, challenger: float, lost: Difference, li
     margin, story = limits.here.margin, f"{what} is {challenger:.3f}"
     p_value = lost.p_above(margin)
     if p_value < alpha:
-        return replace(result, verdict=GateVerdict.FAIL, reason=f"{story}: more than {margin:.3g} is lost beyond noise (p {p_value:.2g}).")
+        how = lost.how(lost.telling(margin))
+        return replace(result, verdict=GateVerdict.FAIL, reason=f"{story}: more than {margin:.3g} is lost{how}, beyond noise (p {p_value:.2g}).")
     if challenger < limits.here.min_new_auc and lost.value > margin:
         below = f"below {limits.here.min_new_auc:.3g} by a loss of {lost.value:.3f} that may be noise (p {p_value:.2g})"
         return replace(result, verdict=GateVerdict.UNDECIDED, reason=f"Undecided: {story}, {below}; more videos would tell.")

@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu
 
 from model.intervals import paired_difference
 from model.metrics import auc
-from model.paired import Paired, detectable, holm, log_losses, needed, p_greater, paired_auc, paired_balanced_accuracy, paired_mean
+from model.paired import Paired, detectable, holm, log_losses, needed, of_both, p_greater, paired_auc, paired_balanced_accuracy, paired_mean, shift_within
 
 
 def world(seed: int, people: int, videos: int, shift: float = 0.0) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
@@ -242,3 +242,58 @@ def test_a_mean_in_which_few_decide_is_covered_at_its_level() -> None:
         below["student"] += replace(made, skew=0.0).bounds(0.05)[1] < 2.0
         below["hall"] += made.bounds(0.05)[1] < 2.0
     assert below["hall"] < 0.1 * 600 and below["hall"] < 0.75 * below["student"], below
+
+
+def uneven_world(
+    seed: int, own: int = 40, others: int = 15, reals: int = 12
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
+    """Equally good models; one person has `own` of the fakes, `others` have one each, reals are of people with two."""
+    rng = np.random.default_rng(seed)
+    people = np.array(["prolific"] * own + [f"fake-{number}" for number in range(others)] + [f"real-{number // 2}" for number in range(2 * reals)])
+    fake = np.arange(people.size) < own + others
+    _, person = np.unique(people, return_inverse=True)
+    shared = rng.normal(size=people.size) * 0.5
+    new, old = (shared + 1.5 * fake + rng.normal(size=person.max() + 1)[person] * 0.7 + rng.normal(size=people.size) * 0.3 for _ in range(2))
+    return fake, new, old, people
+
+
+@given(st.integers(0, 10_000), st.integers(10, 60), st.integers(8, 20))
+def test_with_each_person_counted_once_a_difference_is_that_of_the_peoples_means(seed: int, own: int, others: int) -> None:
+    fake, new, old, people = uneven_world(seed, own, others)
+    names, person = np.unique(people, return_inverse=True)
+    means = [np.bincount(person, weights=scores) / np.bincount(person) for scores in (new, old)]
+    made = np.array([name[:4] != "real" for name in names])
+    found, alone = paired_mean(fake, new, old, people), paired_mean(made, *means, names)
+    assert found is not None and found.once is not None and alone is not None and alone.once is None
+    assert (found.once.difference, found.once.se, found.once.df, found.once.skew) == pytest.approx((alone.difference, alone.se, alone.df, alone.skew))
+    area = paired_auc(fake, new, old, people)
+    assert area is not None and area.once is not None and area.once.df == alone.df
+    weight = 1 / np.bincount(person)[person]
+    pairs = np.outer(weight[fake], weight[~fake])
+    won = [(pairs * (scores[fake][:, None] > scores[~fake])).sum() / pairs.sum() for scores in (new, old)]
+    assert area.once.difference == pytest.approx(won[0] - won[1])
+    shift, shifted = (
+        shift_within(values, side, np.zeros(len(side)), np.zeros(len(side)), clusters)
+        for values, side, clusters in ((new, fake, people), (means[0], made, names))
+    )
+    assert shift is not None and shift.once is not None and shifted is not None and shift.once.df == shifted.df
+    assert (shift.once.difference, shift.once.se) == pytest.approx((shifted.difference, shifted.se))
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 40), min_size=2, max_size=12))
+def test_how_people_are_counted_depends_on_who_has_how_many_videos_alone(seed: int, videos: list[int]) -> None:
+    rng, people = np.random.default_rng(seed), np.repeat(np.arange(len(videos) + 12), videos + [2] * 12)
+    fake = people < len(videos)
+    told = [paired(fake, *rng.normal(size=(2, people.size)), people) for paired in (paired_auc, paired_mean) for _ in range(3)]
+    assert len({found is not None and found.once is not None for found in told}) == 1
+    assert max(videos) > 2 or (told[0] is not None and told[0].once is None), "of people with a video or two nothing else is asked"
+
+
+def test_two_ways_to_count_alarm_no_more_often_than_the_level_says() -> None:
+    """Equal models, where one person has forty of 55 fakes: each way has half of the level."""
+    alarms = 0
+    for seed in range(1500):
+        found = paired_auc(*uneven_world(seed))
+        assert found is not None and found.once is not None
+        alarms += of_both(*(p_greater(-way.difference, way.se, way.df, 0.0) for way in (found, found.once))) < 0.05
+    assert alarms / 1500 < 0.065

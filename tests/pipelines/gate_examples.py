@@ -27,7 +27,11 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "ece_beyond_chance": 0.03,
         },
         "new_rows": {"n_real": 40, "n_fake": 40, "challenger_auc": 0.96},
-        "robustness": {"n": 60, "transfer": {"difference": -0.02, "se": 0.01, "df": 28}, "whitebox": {"difference": 0.6, "se": 0.05, "df": 28}},
+        "robustness": {
+            "n": 60,
+            "transfer": {"difference": -0.02, "se": 0.01, "df": 28, "uneven": False},
+            "whitebox": {"difference": 0.6, "se": 0.05, "df": 28, "uneven": False},
+        },
         "generalisation": {"n": 60, "train_auc": 0.999, "holdout_auc": 0.99},
         "collapse": {"n": 250, "spread": 0.4, "called_real": 120, "called_fake": 130},
         "latency": {"seconds": 1.5, "runs": 5},
@@ -37,15 +41,45 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
     if not champion:
         inputs["people"] = 60
     if champion:
-        neural = {"generator": "neural", "n_real": 120, "n_fake": 40, "champion_auc": 0.55, "challenger_auc": 0.95, "difference": 0.4, "se": 0.05, "df": 30}
+        neural = {
+            "generator": "neural",
+            "n_real": 120,
+            "n_fake": 40,
+            "champion_auc": 0.55,
+            "challenger_auc": 0.95,
+            "difference": 0.4,
+            "se": 0.05,
+            "df": 30,
+            "uneven": False,
+        }
         new = [neural] if something_new else []
         slices = [
-            {"slice": "source=phone", "n": 90, "champion": 0.95, "difference": 0.01, "se": 0.02, "df": 40},
-            {"slice": "compression=c40", "n": 60, "champion": 0.92, "difference": -0.03, "se": 0.02, "df": 30},
+            {"slice": "source=phone", "n": 90, "champion": 0.95, "difference": 0.01, "se": 0.02, "df": 40, "uneven": False},
+            {"slice": "compression=c40", "n": 60, "champion": 0.92, "difference": -0.03, "se": 0.02, "df": 30, "uneven": False},
         ]
         known = [
-            {"generator": "swap", "n_real": 120, "n_fake": 60, "champion_auc": 0.98, "challenger_auc": 0.978, "difference": -0.002, "se": 0.004, "df": 50},
-            {"generator": "blend", "n_real": 120, "n_fake": 70, "champion_auc": 0.97, "challenger_auc": 0.975, "difference": 0.005, "se": 0.004, "df": 60},
+            {
+                "generator": "swap",
+                "n_real": 120,
+                "n_fake": 60,
+                "champion_auc": 0.98,
+                "challenger_auc": 0.978,
+                "difference": -0.002,
+                "se": 0.004,
+                "df": 50,
+                "uneven": False,
+            },
+            {
+                "generator": "blend",
+                "n_real": 120,
+                "n_fake": 70,
+                "champion_auc": 0.97,
+                "challenger_auc": 0.975,
+                "difference": 0.005,
+                "se": 0.004,
+                "df": 60,
+                "uneven": False,
+            },
         ]
         inputs["comparison"] = {
             "n_real": 120,
@@ -55,17 +89,37 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "challenger_auc": 0.99,
             "lower": -0.002,
             "upper": 0.012,
-            "log_loss": {"difference": -0.01, "se": 0.005, "df": 100, "skew": 0.1},
+            "log_loss": {"difference": -0.01, "se": 0.005, "df": 100, "uneven": False, "skew": 0.1},
         }
         inputs["new_generators"] = {"count": len(new), "rows": new}
         inputs["slices"] = {"count": len(slices), "rows": slices}
         inputs["forgetting"] = {"count": len(known), "rows": known}
         long = [
-            {"generator": "swap", "n_real": 120, "n_fake": 60, "anchor_auc": 0.985, "challenger_auc": 0.978, "difference": -0.007, "se": 0.006, "df": 50},
-            {"generator": "blend", "n_real": 120, "n_fake": 70, "anchor_auc": 0.97, "challenger_auc": 0.975, "difference": 0.005, "se": 0.006, "df": 60},
+            {
+                "generator": "swap",
+                "n_real": 120,
+                "n_fake": 60,
+                "anchor_auc": 0.985,
+                "challenger_auc": 0.978,
+                "difference": -0.007,
+                "se": 0.006,
+                "df": 50,
+                "uneven": False,
+            },
+            {
+                "generator": "blend",
+                "n_real": 120,
+                "n_fake": 70,
+                "anchor_auc": 0.97,
+                "challenger_auc": 0.975,
+                "difference": 0.005,
+                "se": 0.006,
+                "df": 60,
+                "uneven": False,
+            },
         ]
         inputs["anchor"] = {"sha256": ANCHOR, "cycle": "2026-W38.1", "generators": {"count": len(long), "rows": long}}
-        inputs["robustness"]["curve"] = {"difference": 0.02, "se": 0.02, "df": 28}
+        inputs["robustness"]["curve"] = {"difference": 0.02, "se": 0.02, "df": 28, "uneven": False}
     seen: dict[str, Any] = {"status": drift, "n_ref": 200, "n_new": 80, "vouched": 0, "cases": 0}
     if drift == "tested":
         seen |= {"p_value": 0.4, "alpha": 0.01, "drifted": False, "covered": True, "least": 20}
@@ -81,6 +135,7 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
             "difference": 0.01,
             "se": 0.02,
             "df": 60,
+            "uneven": False,
             "batches": {
                 "count": 2,
                 "rows": [{"batch": "b2", "n": 50, "rate": 0.04, "expected": 0.05}, {"batch": "b3", "n": 30, "rate": 0.07, "expected": 0.03}],
@@ -101,8 +156,21 @@ def passing(champion: bool = True, something_new: bool = True, drift: str = "tes
     }
 
 
+def uneven() -> dict[str, Any]:
+    """`passing` where one person has most of the videos: every difference that the gates read is told of people too."""
+    example = passing()
+    seen, labels = example["evaluation"]["gate_inputs"], example["drift"]["gate_inputs"]["labels"]
+    rows = [row for name in ("new_generators", "slices", "forgetting") for row in seen[name]["rows"]] + seen["anchor"]["generators"]["rows"]
+    for row in (*rows, *(seen["robustness"][name] for name in ("transfer", "whitebox", "curve")), seen["comparison"]["log_loss"]):
+        row |= {"uneven": True, "once": {name: row[name] for name in ("difference", "se", "df")} | {"uneven": False}}
+    rates = ("rate", "expected", "rate_before", "expected_before")
+    labels |= {"uneven": True, "once": {name: labels[name] for name in ("difference", "se", "df", *rates)} | {"uneven": False}}
+    return example
+
+
 EXAMPLES = {
     "champion and a new generator": passing(),
+    "champion, one person with most of the videos": uneven(),
     "champion, nothing new": passing(something_new=False),
     "first model": passing(champion=False, drift="no reference"),
 }

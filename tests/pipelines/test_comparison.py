@@ -12,7 +12,7 @@ from model.card import ModelCard
 from pipelines.comparison import auc_change_bounds, describe, gate_inputs, judged, unmet
 from pipelines.gates import GateVerdict, judge
 from pipelines.gates.absolute import accuracy
-from pipelines.gates.lost import worst_slice
+from pipelines.gates.lost import forgetting, worst_slice
 from pipelines.gates.result import Inputs, Limits
 from pipelines.predictions import add_bands, balanced_accuracy, draw_panel, gaps, rows_by_generator, slices, units_of
 from tests.pipelines.gate_examples import passing
@@ -206,6 +206,22 @@ def test_what_few_people_of_a_slice_lost_is_judged_beside_everybodys() -> None:
     rows.loc[rows["source"] == "archive", "p_challenger"] = rows["p_champion"]
     (result,) = worst_slice("worst slice", Inputs({"evaluation": inputs(rows), "cycle": {"base_sha256": "a" * 64}}), limits)
     assert result.verdict == "pass"
+
+
+@pytest.mark.parametrize(("own", "others", "lost"), [(0, 32, True), (6, 26, True), (12, 20, True), (20, 12, True), (300, 60, True), (12, 20, False)])
+def test_one_person_with_many_videos_does_not_hide_what_all_others_lost(own: int, others: int, lost: bool) -> None:
+    """Twelve kept fakes of one person beside twenty lost ones of as many people left two degrees of freedom: both gates passed what is lost wholly."""
+    rng = np.random.default_rng(0)
+    rows = table(videos(200, "real", champion=0.2, challenger=0.2), videos(own + others, "fake", generator="swap", champion=0.8, challenger=0.8))
+    fakes = rows.index[rows["label"] == "fake"]
+    rows.loc[fakes, "cluster"] = ["prolific"] * own + [f"one-{number}" for number in range(others)]
+    rows["p_challenger"] = np.clip(rows["p_champion"] + rng.normal(0, 0.02, len(rows)), 0, 1)
+    rows.loc[fakes[own:], "p_challenger"] -= 0.8 if lost else 0.0
+    found, limits = Inputs({"evaluation": inputs(rows), "cycle": {"base_sha256": "a" * 64, "anchor_sha256": ""}}), Limits(SETTINGS.gates, SETTINGS.gates)
+    for gate in (worst_slice, forgetting):
+        (result,) = gate("gate", found, limits)
+        assert result.verdict == ("fail" if lost else "pass"), result.reason
+        assert ("each person counted once" in result.reason or "by videos" in result.reason) == (own > 0), "the reason says how it was counted"
 
 
 def test_the_paired_interval_is_zero_for_equal_models_and_below_for_a_worse_one() -> None:

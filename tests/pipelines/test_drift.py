@@ -405,6 +405,33 @@ def test_a_well_known_generator_beside_a_little_known_one_leaves_people_to_go_by
     assert result.verdict is verdict, result.reason
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "wrong", "verdict"),
+    [
+        (200, 60, 1.0, GateVerdict.FAIL),
+        (12, 20, 1.0, GateVerdict.FAIL),
+        (12, 15, 1.0, GateVerdict.FAIL),
+        (200, 300, 0.3, GateVerdict.FAIL),
+        (200, 300, 0.0, GateVerdict.PASS),
+    ],
+)
+def test_right_labels_of_one_person_with_many_videos_do_not_hide_everybody_elses(own: int, others: int, wrong: float, verdict: GateVerdict) -> None:
+    """By videos 200 right reals of one person left one degree of freedom: the week passed with every label of sixty other people wrong."""
+    known = Cycle(cycle="2026-W48.1", seed=1, batches=("b2",), judged=("b2",), base_model="a" * 64, known_generators=("swap",))
+    rng = np.random.default_rng(0)
+    cluster = [f"known-{number // 2}" for number in range(300)] + ["prolific"] * own + [f"one-{number}" for number in range(others)]
+    new = np.arange(len(cluster)) >= 300
+    fake = (np.arange(len(cluster)) >= 300 + own) & (rng.random(len(cluster)) < wrong)
+    p_fake = np.where(rng.random(len(cluster)) < 0.98, np.where(fake, 0.97, 0.03), 0.5)
+    table = pd.DataFrame({"new": new, "label": "real", "generator": "", "p_fake": p_fake, "batch": np.where(new, "b2", "b1"), "cluster": cluster})
+    found = label_noise(table, 0.8, known)
+    assert found["uneven"] and found["once"]["rate"] >= found["rate"] - 0.02
+    example = replaced(passing(), ("drift", "gate_inputs", "labels"), found)
+    (result,) = [one for one in judge(**example, settings=GateSettings()).results if one.gate == "label noise"]
+    assert result.verdict is verdict, result.reason
+    assert verdict is GateVerdict.PASS or "each person counted once" in result.reason
+
+
 @pytest.mark.parametrize(("fakers", "counted"), [(1, 60), (4, 60), (5, 90)])
 def test_a_label_of_one_person_is_not_weighed_beside_another(fakers: int, counted: int) -> None:
     """Thirty right fakes of one person beside reals of sixty were held in one week of fifteen, of two in one of seven: so few show little spread."""

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, t
 
 from model.paired import p_greater
 from pipelines.gates import GATES, GateResult, GateVerdict, Verdict, decide, judge
 from pipelines.gates.incoming import _chance_of
 from pipelines.gates.result import Limits
-from tests.pipelines.gate_examples import CHAMPION, EXAMPLES, SETTINGS, leaves, passing, replaced, without
+from tests.pipelines.gate_examples import CHAMPION, EXAMPLES, SETTINGS, leaves, passing, replaced, uneven, without
 
 HOLES = [None, math.nan, math.inf, "", [], {}, "0.99", True]
 EVALUATION, DRIFT = ("evaluation", "gate_inputs"), ("drift", "gate_inputs")
@@ -194,12 +194,12 @@ def test_a_new_generator_with_too_few_videos_is_reported_and_holds_nothing_unles
 
 def test_of_fakes_of_one_person_the_bound_decides_and_a_loss_is_never_passed_over() -> None:
     """Where no noise can be told, both gates passed whatever was lost: from 0.999 to 0.078 on a new generator, from 0.99 to 0.1 on a known one."""
-    new = {"n_real": 200, "n_fake": 60, "champion_auc": 0.9986, "challenger_auc": 0.0778, "difference": -0.9208, "se": 0.0149, "df": 0}
+    new = {"n_real": 200, "n_fake": 60, "champion_auc": 0.9986, "challenger_auc": 0.0778, "difference": -0.9208, "se": 0.0149, "df": 0, "uneven": False}
     for row, verdict in ((new, GateVerdict.FAIL), (new | {"challenger_auc": 0.99, "difference": -0.0086}, GateVerdict.PASS)):
         found = judged(replaced(passing(), (*EVALUATION, "new_generators", "rows", 0), {"generator": "neural", **row}))
         assert found.verdict is verdict and all(reason.startswith("better on what is new: neural") for reason in found.reasons())
     for table, before in ((("forgetting",), "champion_auc"), (("anchor", "generators"), "anchor_auc")):
-        lost = {"generator": "lips", "n_real": 90, "n_fake": 40, before: 0.99, "challenger_auc": 0.1, "difference": -0.89, "se": 0.01, "df": 0}
+        lost = {"generator": "lips", "n_real": 90, "n_fake": 40, before: 0.99, "challenger_auc": 0.1, "difference": -0.89, "se": 0.01, "df": 0, "uneven": False}
         found = judged(replaced(passing(), (*EVALUATION, *table, "rows", 1), lost))
         assert found.verdict is GateVerdict.UNDECIDED and "lips lost 0.890 of AUC" in found.reasons()[0] and "one person" in found.reasons()[0]
         kept = lost | {"challenger_auc": 0.985, "difference": -0.005}
@@ -212,7 +212,7 @@ def test_of_fakes_of_one_person_the_bound_decides_and_a_loss_is_never_passed_ove
 @pytest.mark.parametrize("people", [2, 3, 4, 5, 9])
 def test_a_generator_of_few_people_that_is_lost_does_not_pass(people: int) -> None:
     """Two people with twenty fakes each, told at 0.5 where they had been at 0.97, passed every time: so few show nothing at the level of a gate."""
-    lost = {"generator": "lips", "n_real": 90, "n_fake": 40, "challenger_auc": 0.55, "difference": -0.42, "se": 0.1, "df": people - 1}
+    lost = {"generator": "lips", "n_real": 90, "n_fake": 40, "challenger_auc": 0.55, "difference": -0.42, "se": 0.1, "df": people - 1, "uneven": False}
     for table, before in ((("forgetting",), "champion_auc"), (("anchor", "generators"), "anchor_auc")):
         found = judged(replaced(passing(), (*EVALUATION, *table, "rows", 1), lost | {before: 0.97}))
         assert found.verdict is (GateVerdict.FAIL if people == 9 else GateVerdict.UNDECIDED) and "lips lost 0.420 of AUC" in found.reasons()[0]
@@ -258,7 +258,9 @@ def test_calling_everything_fake_is_a_collapse() -> None:
 
 
 def test_small_slices_are_not_judged_alone_but_none_at_all_is_undecided() -> None:
-    one = replaced(passing(), (*EVALUATION, "slices", "rows", 1), {"slice": "yaw=far", "n": 3, "champion": 1.0, "difference": -1.0, "se": 0.1, "df": 2})
+    one = replaced(
+        passing(), (*EVALUATION, "slices", "rows", 1), {"slice": "yaw=far", "n": 3, "champion": 1.0, "difference": -1.0, "se": 0.1, "df": 2, "uneven": False}
+    )
     assert judged(one).verdict is GateVerdict.PASS
     both = replaced(one, (*EVALUATION, "slices", "rows", 0, "n"), 29)
     assert judged(both).verdict is GateVerdict.UNDECIDED
@@ -372,7 +374,7 @@ def test_what_so_few_people_cannot_show_is_said_where_the_gate_passes(people: in
 def test_noise_in_a_slice_or_on_a_generator_holds_nobody_and_what_would_be_found_is_said() -> None:
     for table, name in (("slices", "worst slice"), ("forgetting", "forgetting")):
         row = {"slice": "source=phone", "generator": "swap", "n": 30, "n_real": 90, "n_fake": 30, "champion": 0.9, "champion_auc": 0.9, "challenger_auc": 0.8}
-        noisy = replaced(passing(), (*EVALUATION, table, "rows", 0), {**row, "difference": -0.1, "se": 0.06, "df": 20})
+        noisy = replaced(passing(), (*EVALUATION, table, "rows", 0), {**row, "difference": -0.1, "se": 0.06, "df": 20, "uneven": False})
         result = next(result for result in judged(noisy).results if result.gate == name)
         assert result.verdict is GateVerdict.PASS and "-0.1" not in result.reason and "+0.100" in result.reason and "4 times in 5" in result.reason
         sure = replaced(noisy, (*EVALUATION, table, "rows", 0, "se"), 0.02)
@@ -380,8 +382,8 @@ def test_noise_in_a_slice_or_on_a_generator_holds_nobody_and_what_would_be_found
 
 
 def test_among_many_slices_one_unlucky_one_is_expected() -> None:
-    lucky = [{"slice": f"source={number}", "n": 60, "champion": 0.9, "difference": 0.0, "se": 0.02, "df": 50} for number in range(19)]
-    unlucky = {"slice": "source=19", "n": 60, "champion": 0.9, "difference": -0.075, "se": 0.02, "df": 50}
+    lucky = [{"slice": f"source={number}", "n": 60, "champion": 0.9, "difference": 0.0, "se": 0.02, "df": 50, "uneven": False} for number in range(19)]
+    unlucky = {"slice": "source=19", "n": 60, "champion": 0.9, "difference": -0.075, "se": 0.02, "df": 50, "uneven": False}
     alone = replaced(passing(), (*EVALUATION, "slices"), {"count": 1, "rows": [unlucky]})
     among = replaced(passing(), (*EVALUATION, "slices"), {"count": 20, "rows": [*lucky, unlucky]})
     verdicts = [next(result for result in judged(example).results if result.gate == "worst slice").verdict for example in (alone, among)]
@@ -400,13 +402,13 @@ def test_the_two_tests_of_forgetting_share_its_level_and_the_one_of_slices_has_i
             middle = (low + high) / 2
             low, high = (middle, high) if p_greater(middle, 0.02, 30, bound) > part * SETTINGS.hold_alpha / tests else (low, middle)
         row = {"slice": "a", "generator": "swap", "n": 60, "n_real": 90, "n_fake": 60, "champion": 0.9, "champion_auc": 0.9, "challenger_auc": 0.8}
-        lost = replaced(passing(), (*EVALUATION, table), {"count": 1, "rows": [row | {"difference": -low, "se": 0.02, "df": 30}]})
+        lost = replaced(passing(), (*EVALUATION, table), {"count": 1, "rows": [row | {"difference": -low, "se": 0.02, "df": 30, "uneven": False}]})
         assert next(result for result in judged(lost).results if result.gate == gate).verdict is verdict, part
 
 
 def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_reference() -> None:
     tested = {"status": "tested", "n_ref": 200, "n_new": 29, "rate_before": 0.02, "expected": 0.02, "expected_before": 0.02, "se": 0.05, "df": 28}
-    tested["batches"] = passing()["drift"]["gate_inputs"]["labels"]["batches"]
+    tested |= {"uneven": False, "batches": passing()["drift"]["gate_inputs"]["labels"]["batches"]}
     most, few = {"n_new": 12, "rate": 0.75, "difference": 0.7, "se": 0.01, "df": 11}, {"rate": 0.05, "difference": 0.01, "se": 0.02, "df": 28}
     for changes, verdict in (
         ({"rate": 0.2, "difference": 0.18}, GateVerdict.PASS),  # six of 29: more than usual, and no proof
@@ -426,7 +428,9 @@ def test_labels_are_weighed_only_where_enough_came_in_and_never_without_a_refere
         found = next(result for result in judged(seen).results if result.gate == "label noise")
         assert found.verdict is verdict, (changes, found)
     one = replaced(
-        passing(), (*DRIFT, "labels"), {"status": "tested", "n_ref": 200, "n_new": 500, "rate": 1.0, "rate_before": 0.0, "difference": 1.0, "se": 0.0, "df": 0}
+        passing(),
+        (*DRIFT, "labels"),
+        {"status": "tested", "n_ref": 200, "n_new": 500, "rate": 1.0, "rate_before": 0.0, "difference": 1.0, "se": 0.0, "df": 0, "uneven": False},
     )
     found = next(result for result in judged(one).results if result.gate == "label noise")
     assert found.verdict is GateVerdict.UNDECIDED and "one person" in found.reason
@@ -478,11 +482,11 @@ def test_precision_and_f1_say_of_what_mixture_they_are(key: str, name: str) -> N
 
 def test_robustness_beyond_its_bound_but_not_beyond_noise_is_undecided_and_says_how_many_clips_would_tell() -> None:
     path = (*EVALUATION, "robustness", "curve")
-    noisy = judged(replaced(passing(), path, {"difference": -0.08, "se": 0.05, "df": 28}))
+    noisy = judged(replaced(passing(), path, {"difference": -0.08, "se": 0.05, "df": 28, "uneven": False}))
     result = next(result for result in noisy.results if result.gate == "robustness: curve")
     assert (noisy.verdict, result.verdict) == (GateVerdict.UNDECIDED, GateVerdict.UNDECIDED)
     assert "may be noise" in result.reason and (result.smallest_n or 0) > 60
-    sure = judged(replaced(passing(), path, {"difference": -0.08, "se": 0.005, "df": 28}))
+    sure = judged(replaced(passing(), path, {"difference": -0.08, "se": 0.005, "df": 28, "uneven": False}))
     assert sure.verdict is GateVerdict.FAIL and "beyond noise" in sure.reasons()[0]
 
 
@@ -490,7 +494,7 @@ def test_robustness_beyond_its_bound_but_not_beyond_noise_is_undecided_and_says_
 def test_robustness_on_few_people_asks_for_other_people_and_not_for_a_number_of_clips(se: float, df: int) -> None:
     """On four people a class of whom all fell it asked for about 1 clip, and there were 40."""
     path = (*EVALUATION, "robustness", "curve")
-    found = judged(replaced(passing(), path, {"difference": -0.085, "se": se, "df": df}))
+    found = judged(replaced(passing(), path, {"difference": -0.085, "se": se, "df": df, "uneven": False}))
     result = next(result for result in found.results if result.gate == "robustness: curve")
     assert result.verdict is GateVerdict.UNDECIDED and "with about" not in result.reason and "clips of others would tell" in result.reason
     assert ("one person alone" if df < 1 else f"people who count as {df + 1}") in result.reason
@@ -498,7 +502,7 @@ def test_robustness_on_few_people_asks_for_other_people_and_not_for_a_number_of_
 
 
 def test_a_log_loss_on_few_people_asks_for_other_people_and_not_for_fewer_videos_than_there_are() -> None:
-    few = {"difference": 0.0, "se": 0.0083, "df": 1, "skew": 0.0}
+    few = {"difference": 0.0, "se": 0.0083, "df": 1, "uneven": False, "skew": 0.0}
     verdict = judged(replaced(passing(), (*EVALUATION, "comparison", "log_loss"), few))
     result = next(result for result in verdict.results if result.gate == "not worse than the champion: log-loss")
     assert result.verdict is GateVerdict.UNDECIDED and "videos of others would decide" in result.reason and "About" not in result.reason
@@ -515,7 +519,7 @@ def test_an_imported_champion_without_gradients_holds_no_challenger_by_its_curve
 
 @given(st.floats(-1, 1), st.floats(0, 0.2), st.integers(0, 200), st.sampled_from(["transfer", "whitebox", "curve"]))
 def test_robustness_never_passes_what_lies_beyond_its_bound(difference: float, se: float, df: int, name: str) -> None:
-    verdict = judged(replaced(passing(), (*EVALUATION, "robustness", name), {"difference": difference, "se": se, "df": df}))
+    verdict = judged(replaced(passing(), (*EVALUATION, "robustness", name), {"difference": difference, "se": se, "df": df, "uneven": False}))
     bound = {"transfer": -SETTINGS.max_transfer_drop, "whitebox": SETTINGS.min_whitebox, "curve": -SETTINGS.max_curve_drop}[name]
     assert (verdict.verdict is GateVerdict.PASS) == (difference >= bound)
 
@@ -535,5 +539,44 @@ def test_of_one_the_reasons_speak_as_of_one() -> None:
 
 
 def test_an_equal_challenger_without_any_spread_is_not_held() -> None:
-    same = {"difference": 0.0, "se": 0.0, "df": 100, "skew": 0.0}
+    same = {"difference": 0.0, "se": 0.0, "df": 100, "uneven": False, "skew": 0.0}
     assert judged(replaced(passing(), (*EVALUATION, "comparison", "log_loss"), same)).verdict is GateVerdict.PASS
+
+
+PLACES = [
+    ("worst slice", (*EVALUATION, "slices", "rows", 0), -1),
+    ("forgetting", (*EVALUATION, "forgetting", "rows", 0), -1),
+    ("forgetting: since 2026-W38.1", (*EVALUATION, "anchor", "generators", "rows", 0), -1),
+    ("better on what is new: neural", (*EVALUATION, "new_generators", "rows", 0), -1),
+    ("label noise", (*DRIFT, "labels"), 1),
+]
+
+
+@pytest.mark.parametrize(("gate", "place", "sign"), PLACES)
+def test_what_many_people_show_is_seen_beside_one_who_has_most_of_the_videos(gate: str, place: tuple[Any, ...], sign: int) -> None:
+    """By videos such a person leaves one degree of freedom, of which Student's t asks for 32 standard errors: every gate passed, whatever all others lost."""
+    example = replaced(uneven(), (*EVALUATION, "new_generators", "rows", 0, "champion_auc"), 0.99)
+    blind = replaced(replaced(example, (*place, "df"), 1), (*place, "difference"), sign * 0.3)
+    blind = replaced(blind, (*place, "se"), 0.2)
+    (before,) = [result for result in judged(blind).results if result.gate == gate]
+    assert before.verdict is GateVerdict.PASS
+    seen = replaced(replaced(blind, (*place, "once", "difference"), sign * 0.6), (*place, "once", "se"), 0.08)
+    (found,) = [result for result in judged(seen).results if result.gate == gate]
+    assert found.verdict is GateVerdict.FAIL and "each person counted once" in found.reason
+
+
+@pytest.mark.parametrize(("gate", "place", "sign"), PLACES)
+def test_two_ways_to_count_share_one_level(gate: str, place: tuple[Any, ...], sign: int) -> None:
+    alpha = SETTINGS.hold_alpha / (2 if gate.startswith("forgetting") else 1)
+    tests = len(_value(uneven(), place[:-1])) if isinstance(place[-1], int) else 1
+    bound = {"worst": SETTINGS.max_slice_drop, "better": SETTINGS.margin, "label": SETTINGS.max_label_noise}.get(gate.split()[0], SETTINGS.max_forgetting)
+    bound = SETTINGS.max_long_forgetting if "since" in gate else bound
+    example = replaced(uneven(), (*EVALUATION, "new_generators", "rows", 0, "champion_auc"), 0.99)
+    for way in (place, (*place, "once")):
+        for part, verdict in ((0.49, GateVerdict.FAIL), (0.51, GateVerdict.PASS)):
+            value = bound + 0.02 * t.isf(part * alpha / tests, 30)
+            shown = example
+            for name, told in (("difference", sign * value), ("se", 0.02), ("df", 30)):
+                shown = replaced(shown, (*way, name), told)
+            (found,) = [result for result in judged(shown).results if result.gate == gate]
+            assert found.verdict is verdict, (way, part)
