@@ -108,6 +108,7 @@ STANDS_FOR = {
     ("evaluate", 33): (32, "fakes that name no generator are new until there are enough: every one here names its own"),
     ("evaluate", 34): (33, "few people of a slice are judged by themselves too, pose is told whichever way: every slice here has more of a class, or none"),
     ("evaluate", 30): (29, "shares and precision at a prevalence have wider ends: no figure here is either"),
+    ("evaluate", 36): (35, "one person with very many videos hides nothing that the others show: no set here has such a person"),
     ("evaluate", 35): (34, "the chance in the gate's ECE is drawn otherwise: no script tells it, and what gates.py plants it refuses as before"),
     ("assemble", 10): (9, "names are compared however their accents are typed: no name here has one"),
     ("assemble", 11): (10, "a forger that arrives later is not drawn: no script here has one"),
@@ -121,14 +122,24 @@ STANDS_FOR = {
     ("gate", 19): (18, "one person with most of the videos hides no spread, there is none here; other words where people are few"),
     ("gate", 20): (19, "other words"),
     ("gate", 23): (22, "other words"),
+    ("gate", 24): (23, "as evaluate 36"),
     ("assemble", 16): (
         15,
         "what is made of left-out, erased or dropped files, and nameless fakes of named people: every file here names its person, and none of these is",
+    ),
+    ("assemble", 18): (
+        17,
+        "what a batch on hold says counts, a mended name stands wherever its file lies, no copy of what was learned judges: no script here has such",
     ),
     ("assemble", 17): (16, "files of one path in several batches of one source are told apart: every file here is named by its person"),
     ("forge", 22): (21, "as assemble 16"),
     ("gate", 22): (21, "people who all lose alike prove no less than if one of them were spared: as gate 15"),
     ("gate", 21): (20, "a gate that has nobody to judge says so: every holdout here has both classes"),
+    ("drift", 21): (
+        20,
+        "label noise counts people by what their videos weigh, and each once where one has very many: weeks of gates.py are the same to the digit, of others "
+        "one that label noise held, or let pass, might end otherwise",
+    ),
     ("drift", 20): (
         19,
         "a side's second draw goes by an order of its own, media without a label are compared at their share of fakes: no figure here comes from the drift "
