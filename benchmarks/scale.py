@@ -4,8 +4,8 @@
 
 The batch is tables alone, as stage `faces` leaves them: of DFDC's training part (19,154 real videos and 100,000 fakes, Dolhansky et al. 2020) the parts
 that are named, four clips a video with landmarks that do not pack, each fake naming the video that it was made of, eight videos a person; a forgery of
-one real clip in forty, as many as `forge.max_clips` of `full` allows. Each size is asked in a process of its own, one after another; each appends a row to
-benchmarks/scale.jsonl. The budgets of `full` are the same at every size, and so is what is drawn.
+one real clip in forty, as many as `forge.max_clips` of `full` allowed until December 2026. Each size is asked in a process of its own, one after another;
+each appends a row to benchmarks/scale.jsonl. The budgets of `full` are the same at every size, and so is what is drawn.
 """
 
 import argparse

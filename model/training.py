@@ -7,10 +7,10 @@ attacked clips meet the same network, and small micro-batches sum to exactly the
 be killed at any time and go on where they were (model/loop.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from model.sampling import balanced_batches
 from model.views import View, Views
 from workspace.errors import Diverged, SettingsError
 from workspace.settings import AugmentSettings, PhaseSettings, PretrainSettings, TrainSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PRETRAIN_CLIP_NORM = 5.0
 DROP, ATTACK, CRITIC = 2, 3, 5  # streams of random numbers; 1 and 4 are model/views.py's
@@ -118,16 +121,19 @@ def fit(
     *,
     augment: AugmentSettings | None = None,
     base: ResNeXtLSTM | None = None,
+    met: Collection[str] = (),
     version: int = 1,
     looked: Looked | None = None,
 ) -> TrainReport:
-    """Phase 2: the whole network learns clips. `base` is the teacher on replayed rows (role 'replay'); None: no distillation. `version` as in `pretrain`.
+    """Phase 2: the whole network learns clips. `base` is the teacher on what is known: replayed rows (role 'replay'), and those forged from earlier batches by
+    a forger that it has `met`; None: no distillation. `version` as in `pretrain`.
 
     The model ends with its best averaged weights, in eval mode; history rows: step, lr, loss, cross_entropy, wasserstein,
     distillation, attacked, val_loss, val_refinement, val_auc (validation figures absent where val_set lacks a class).
     """
     depends = _depends("fit", model, train_set, val_set, settings, seed, augment, version) | {"base": run_key(base, {}) if base is not None else ""}
-    task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None)
+    depends |= {"met": sorted(met)} if base is not None else {}
+    task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None, met)
     loop = Loop(task.learning, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
     device = task.device
 
@@ -149,11 +155,18 @@ class _Fit:
     """One step of phase 2: draw, attack, loss of the whole batch, gradients by micro-batches."""
 
     def __init__(
-        self, model: ResNeXtLSTM, train_set: ClipSource, settings: TrainSettings, seed: int, augment: AugmentSettings | None, base: ResNeXtLSTM | None
+        self,
+        model: ResNeXtLSTM,
+        train_set: ClipSource,
+        settings: TrainSettings,
+        seed: int,
+        augment: AugmentSettings | None,
+        base: ResNeXtLSTM | None,
+        met: Collection[str] = (),
     ) -> None:
         self.model, self.train_set, self.settings, self.seed, self.augment = model, train_set, settings, seed, augment
         self.device, self.fake = _device(model), labels_of(train_set.rows)
-        self.replay = (train_set.rows["role"] == "replay").to_numpy()
+        self.replay = _taught(train_set.rows, met)
         self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
         self.critic = _critic(model.features, seed).to(self.device) if settings.distance == "critic" and settings.wasserstein > 0 else None
         self.learning = model if self.critic is None else nn.ModuleDict({"network": model, "critic": self.critic})  # the critic is not kept
@@ -236,6 +249,12 @@ class _Fit:
         with eager(self.model.backbone):
             found = training_attack(self.model, clips[places], fake[places], **wanted)
         return clips.index_copy(0, places, found)
+
+
+def _taught(rows: "pd.DataFrame", met: Collection[str]) -> "np.ndarray":
+    """Of each row whether the base speaks of it [N]. Of a forger that it has not met it says `real`, which must not be kept."""
+    forged = (rows["role"] == "forged") & ~rows["new"].astype(bool) & rows["forger"].isin(list(met))
+    return ((rows["role"] == "replay") | forged).to_numpy(dtype=bool)
 
 
 def _critic(features: int, seed: int) -> Critic:

@@ -92,6 +92,10 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
         _write_table(root, out / f"{side}.parquet", rows)
     write_json(out / "report.json", report)
     came_in = {sample["sample_id"] for batch in cycle.judged for sample in samples[batch]}
+    all_forged = all(row["forger"] for row in tables["train"] if row["label"] == "fake")
+    if settings.pretrain.pairs and all_forged and report["balance"]["paired_part"] < 1:
+        told = f"{_paired(tables['train'])} of {report['balance']['real']} reals to train on have a fake of their own"
+        print(f"  assemble  {told}: forge.max_clips and forge.fakes_per_real say how many do", file=sys.stderr, flush=True)
     if left_out := Counter(why for sample_id, why in sides.excluded.items() if sample_id in came_in):
         reasons = ", ".join(f"{number} x {why}" for why, number in sorted(left_out.items()))
         print(f"  assemble  of what came in is left out: {reasons}", file=sys.stderr, flush=True)
@@ -303,9 +307,16 @@ def _refuse_hopeless(train: Sequence[Row], validation: Sequence[Row]) -> None:
         )
 
 
+def _paired(train: Sequence[Row]) -> int:
+    """How many of the reals have a fake of their own among the training rows."""
+    forged_from = {row["source_clip"] for row in train if row["forger"]}
+    return sum(row["label"] == "real" and row["clip_id"] in forged_from for row in train)
+
+
 def _report(cycle: Cycle, tables: Mapping[str, Sequence[Row]], sides: Sides, forged_excluded: Mapping[str, int], leaks: list[dict[str, Any]]) -> dict[str, Any]:
     train = tables["train"]
     fake = sum(row["label"] == "fake" for row in train)
+    real = len(train) - fake
 
     def tally(rows: Iterable[Row], word: Callable[[Row], str]) -> dict[str, int]:
         return dict(sorted(Counter(word(row) for row in rows).items()))
@@ -325,7 +336,8 @@ def _report(cycle: Cycle, tables: Mapping[str, Sequence[Row]], sides: Sides, for
         "excluded": dict(sorted(Counter(sides.excluded.values()).items())),
         "forged_excluded": dict(sorted(forged_excluded.items())),
         "balance": {
-            "fake": fake, "real": len(train) - fake, "fake_part": fake / len(train), "forged_part": sum(row["role"] == "forged" for row in train) / len(train),
+            "fake": fake, "real": real, "fake_part": fake / len(train), "forged_part": sum(row["role"] == "forged" for row in train) / len(train),
+            "paired_part": _paired(train) / real,
         },
         "leaks": leaks,
         "train_rows": len(train),

@@ -110,6 +110,7 @@ def learn(root: Path, settings: Settings, cycle: Cycle) -> None:
         Progress("train"),
         augment=settings.augment,
         base=base if base is not None and base.size_px == size else None,
+        met=cycle.known_generators,
         version=settings.stage_versions.train,
     )
     if not leads():

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -242,6 +243,21 @@ def test_distillation_holds_a_model_near_its_base(tmp_path):
             return (model(x) - base.eval()(x)).abs().mean().item()
 
     assert drift(10.0) < 0.5 * drift(0.0)
+
+
+def test_the_teacher_is_asked_about_known_forgeries_too_if_the_base_has_met_their_forger():
+    """Where all fakes are forged it never saw one: what the champion knew of forgers was held by nothing."""
+    clips = toy_clips(12)
+    clips.rows["new"] = [place >= 8 for place in range(12)]
+    clips.rows["forger"] = ["" if place % 2 == 0 else "blend" if place % 4 == 1 else "fresh" for place in range(12)]
+    clips.rows["role"] = ["new" if place >= 8 else "replay" for place in range(12)]
+    clips.rows.loc[clips.rows["forger"] != "", "role"] = "forged"
+    clips.rows.loc[11, ["role", "new", "forger"]] = ["hardened", False, "blend"]
+    reals, blends = [0, 2, 4, 6], [1, 5]
+    for met, taught in ((("blend",), sorted(reals + blends)), ((), reals)):
+        task = _Fit(small_model(1), clips, PHASE2, 3, None, small_model(2), met)
+        assert np.flatnonzero(task.replay).tolist() == taught
+    assert _Fit(small_model(1), clips, PHASE2, 3, None, None, ("blend",)).base is None
 
 
 def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best(tmp_path):

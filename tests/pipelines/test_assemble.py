@@ -139,6 +139,20 @@ def test_a_batch_without_fakes_trains_with_every_forgery_of_its_reals(tmp_path: 
     assert set(train["source_clip"]) - {""} <= set(train["clip_id"]), "real and fake of one source stay a pair"
 
 
+def test_reals_that_have_no_fake_of_their_own_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only a real with a fake of its own makes a pair; `forge.max_clips` left four reals in five without, and nothing said so."""
+    write_batch(tmp_path, "b1", week("a", 40), forgers=("self_blend", "landmark_swap"))
+    write_batch(tmp_path, "b2", week("b", 40), forgers=())
+    settings = demo_settings({"pretrain": {"pairs": True}})
+    assert assemble.run(tmp_path, settings, cycle(["b1"], ["b1"]))["balance"]["paired_part"] == 1
+    assert "of their own" not in capsys.readouterr().err
+    report = assemble.run(tmp_path, settings, cycle(["b1", "b2"], ["b1", "b2"]))
+    train = table(tmp_path, "train")
+    paired = int(train["clip_id"].isin(set(train["source_clip"])).sum())
+    assert 0.3 < paired / report["balance"]["real"] < 0.7 and report["balance"]["paired_part"] == paired / report["balance"]["real"]
+    assert f"{paired} of {report['balance']['real']} reals to train on have a fake of their own" in capsys.readouterr().err
+
+
 def test_a_tenth_of_the_drawn_clips_is_newly_forged_by_the_forgers_of_the_cycle(tmp_path: Path) -> None:
     write_batch(tmp_path, "b1", week("a", 90, 90), forgers=("self_blend", "landmark_swap"))
     assemble.run(tmp_path, budget(forged_fraction=0.1), cycle(["b1"], ["b1"], forgers=("landmark_swap",)))

@@ -178,6 +178,19 @@ def test_a_model_has_met_what_the_champion_met_only_where_it_starts_from_it(stor
     assert load_card(root / "build/model").generators_seen == seen
 
 
+def test_the_teacher_is_told_which_forgers_the_champion_has_met(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+
+    def fit(*_: Any, **named: Any) -> None:
+        told.update(named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.training.fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        train.learn(story[0], SETTINGS, replace(story[2], known_generators=("blend", "swap")))
+    assert told["base"] is not None and told["met"] == ("blend", "swap")
+
+
 def test_nothing_of_the_holdout_trains(story: Any) -> None:
     root = story[0]
     assert not set(train.training_rows(root)["sample_id"]) & set(read_set(root, "holdout")["sample_id"])

@@ -117,6 +117,13 @@ def test_the_recipes_are_named_in_the_help_and_another_is_refused():
         compose_params("demo", "magic")
 
 
+@pytest.mark.parametrize("profile", ["full", "small"])
+def test_where_pairs_are_wanted_as_many_clips_are_forged_as_new_ones_are_drawn(profile):
+    """A batch of 10,000 real clips had 2,000 forgeries: one fake in five stood beside its real."""
+    settings = parse_settings(params(profile))
+    assert settings.pretrain.pairs and settings.forge.fakes_per_real >= 1 and settings.forge.max_clips >= settings.budget.new_clips
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_profile_composes_to_valid_settings_and_keeps_the_comments(profile, tmp_path):
     text = compose_params(profile)

@@ -111,7 +111,9 @@ class BudgetSettings(Block):
     RULES = (Rule(("hardened_clips",), lambda most: most != 1, "hardened_clips 1 attacks none: half are real and half fake, so it takes 2 or more, or 0"),)
 
     new_clips: Positive = Field(20000, description="Most clips of the batches under judgement drawn to train.")
-    replay_clips: NotNegative = Field(4000, description="Clips of earlier batches, generator- and class-balanced.")
+    replay_clips: NotNegative = Field(
+        4000, description="Collected clips of earlier batches, generator- and class-balanced; what was forged from them comes on top."
+    )
     forged_fraction: Fraction = Field(0.1, description="Part of the drawn clips that is newly forged, generators in rotation.")
     hardened_clips: NotNegative = Field(1000, description="Clips attacked by `harden`, half real and half fake; 0 attacks none.")
     evaluation_clips_per_slice: Positive = Field(400, description="Seeded panel: videos a slice, half the earliest, half the latest.")

@@ -99,7 +99,12 @@ class TrainSettings(PhaseSettings):
     distance: Literal["scores", "critic"] = Field(
         "scores", description="The distance: 1-D Wasserstein between the scores, or a critic with gradient penalty on the clip embedding."
     )
-    distillation: float = Field(0.5, ge=0, le=10, description="Weight of logit distillation from the base model on replayed clips.")
+    distillation: float = Field(
+        0.5,
+        ge=0,
+        le=10,
+        description="Weight of logit distillation from the base model on replayed clips, and on those forged from earlier batches by forgers that it has met.",
+    )
     adversarial_fraction: Fraction = Field(0.5, description="Part of the clips attacked during training; less than a clip of one batch counts in the next.")
     adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")
     adversarial_steps: NotNegative = Field(1, description="0 switches attacks during training off.")
