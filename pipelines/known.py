@@ -21,7 +21,7 @@ from pipelines.layouts import Found
 from pipelines.lookalike import Recording, likeness, open_recording
 from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
-from pipelines.sides import claims_of
+from pipelines.sides import claims_of, stands_for_dropped
 from workspace.errors import MediaError, VigilError, WorkspaceError
 from workspace.for_review import LABELS, TWO_LABELS, by_batch, by_source, is_disputed, is_erased, is_unlabelled, read_conflicts, two_labels
 from workspace.journal import Journal
@@ -50,6 +50,7 @@ class Look:
     groups: frozenset[str]  # the first samples of all that look like it
     words: np.ndarray
     media: Path | tuple[Path, str, int, int]
+    stands: bool = False  # though it is a copy: of a dropped one (pipelines/sides.py)
     dropped: bool = False  # with its batch: nothing is a copy of it, but what looks like it is tied to it, for the batch may come back
 
     def source(self) -> Source:
@@ -325,7 +326,8 @@ def _said(row: Mapping[str, Any]) -> Said:
 def _look(row: Mapping[str, Any], media: Path | tuple[Path, str, int, int], dropped: bool = False) -> Look:
     original = row["duplicate_of"] or row["sample_id"]
     groups = frozenset(row["looks"].split() or [original])
-    return Look(row["sample_id"], claims_of(row), composed(row["source_video"]), original, groups, words_of(row["phash"]), media, dropped)
+    words, video = words_of(row["phash"]), composed(row["source_video"])
+    return Look(row["sample_id"], claims_of(row), video, original, groups, words, media, stands_for_dropped(row), dropped)
 
 
 class Opened:
@@ -411,11 +413,11 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened,
 
     `told`: what is known already of which candidates are the same; the others' frames are compared here, and added.
     """
-    original, groups, compared = "", set[str](), 0
+    original, groups, compared, stands = "", set[str](), 0, False
     mine: Recording | None = None
     for look in candidates:
         alike = look.claims == new.claims and look.original != new.sample_id  # a corrected label brings known content in again
-        gives = look.groups | {look.original} if alike and look.dropped else look.groups  # by its name `decide_sides` knows the copy, should it come back
+        gives = look.groups | {look.original} if alike and look.dropped else look.groups  # by its name `decide_sides` knows it, should it come back
         if not _is_compared(new, look, alike) or (gives <= groups and (original or look.dropped or not alike)):
             continue
         if compared == MOST_COMPARED:
@@ -431,7 +433,8 @@ def _resembled(new: Look, candidates: Sequence[Look], bits: int, opened: Opened,
         if same:
             groups |= gives
             original = original or (look.original if alike and not look.dropped else "")
-    return original, " ".join(sorted(groups))
+            stands = stands or (alike and (look.dropped or look.stands))
+    return original, " ".join(sorted(groups | ({new.sample_id} if stands else set())))
 
 
 def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened, found: Compared) -> bool:

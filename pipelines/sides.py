@@ -57,7 +57,7 @@ class Sides:
     tied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # videos and looks that one file which is left out has in common
     shown: Shown = field(default_factory=Shown)  # whom nameless files show
     claimed_as: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by sample that is used: what it claims to be
-    resembled: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)  # samples that a used one looks like, with its claims
+    stood_for: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)  # samples for which a used one stands, with its claims
 
     def of_person(self, identity: str, split: SplitSettings) -> Side:
         """The side of a person: what was claimed, else what the hash says."""
@@ -94,6 +94,11 @@ def original_of(sample: Mapping[str, Any]) -> str:
 def claims_of(sample: Mapping[str, Any]) -> tuple[str, ...]:
     """What a sample claims to be, by ALIKE."""
     return tuple(composed(sample[name]) for name in ALIKE)
+
+
+def stands_for_dropped(sample: Mapping[str, Any]) -> bool:
+    """Whether a sample is a copy of one that was dropped when it came in: it then is one of its own lookalikes, beside that one."""
+    return sample["sample_id"] in str(sample.get("looks", "")).split()
 
 
 def looks_of(sample: Mapping[str, Any]) -> list[str]:
@@ -171,7 +176,7 @@ def decide_sides(
             sides.claim([*_keys(sample, sides.shown.person(sample)), *({own} & sides.tied.keys())], side)
             sides.files.setdefault(own[1], set()).add(side)
             sides.claimed_as[sample["sample_id"]] = claims_of(sample)
-            sides.resembled |= {(look, claims_of(sample)) for look in looks_of(sample)}
+            sides.stood_for |= {(look, claims_of(sample)) for look in looks_of(sample)} if stands_for_dropped(sample) else set()
     order = list(placed.values())
     while sum(_turned_out(sample, sides) for sample in order):
         order.reverse()  # news goes along a chain in one pass, whichever way it lies
@@ -266,12 +271,10 @@ def _side(sample: Mapping[str, Any], split: SplitSettings, sides: Sides) -> tupl
 
 
 def _is_copy_unmarked(sample: Mapping[str, Any], sides: Sides) -> bool:
-    """Whether a used sample of the same claims looks like this one, or this one like it, though neither is marked as the other's copy.
-
-    A copy that came in while its original was dropped is marked as no copy. Both are in use once the original's batch comes back.
-    """
+    """Whether one of this sample and a used one stands for the other, which was dropped when it came in: both are in use once that one's batch comes back."""
     mine = claims_of(sample)
-    return (sample["sample_id"], mine) in sides.resembled or any(sides.claimed_as.get(look) == mine for look in looks_of(sample))
+    stands_for_used = stands_for_dropped(sample) and any(sides.claimed_as.get(look) == mine for look in looks_of(sample))
+    return stands_for_used or (sample["sample_id"], mine) in sides.stood_for
 
 
 def _keys(sample: Mapping[str, Any], person: str) -> Iterator[tuple[str, str]]:

@@ -268,17 +268,17 @@ def test_what_looks_the_same_or_is_made_of_the_same_file_stays_on_one_side() -> 
     }  # fmt: skip
 
 
-def test_of_two_that_look_alike_and_claim_the_same_one_is_used_though_neither_is_marked_as_a_copy() -> None:
-    """One came in while the other's batch was dropped. What looks like both of two, and what claims something else, is used as before."""
+def test_of_a_dropped_file_that_came_back_and_the_copy_that_stood_for_it_one_is_used() -> None:
     anna = person("train")
-    one, two, fake = sample("one", identity=anna), sample("two", identity=anna, looks="one"), sample("fake", "fake", identity=anna, looks="one")
-    other = sample("other", identity=anna, looks="one", compression="c40")
+    one, two, three = sample("one", identity=anna), sample("two", identity=anna, looks="one two"), sample("three", identity=anna, looks="one")
+    fake, other = sample("fake", "fake", identity=anna, looks="one fake"), sample("other", identity=anna, looks="one other", compression="c40")
     for first, second in ((one, two), (two, one)):
-        for batches in ([[first], [second, fake, other]], [[fake, other], [first], [second]]):
+        for batches in ([[first], [second, fake, other, three]], [[fake, other, three], [first], [second]]):
             sides = decide_sides(batches, SPLIT)
-            assert sides.of_sample == {row["sample_id"]: "train" for row in (first, fake, other)}
+            assert sides.of_sample == {row["sample_id"]: "train" for row in (first, fake, other, three)}, "what only looks alike, or claims something else, too"
             assert sides.excluded == {second["sample_id"]: DUPLICATE}
-    assert len(decide_sides([[two], [two | {"sample_id": "3" * 64, "path": "three"}]], SPLIT).of_sample) == 2, "two cuts of what is not in use"
+    half = sample("half", identity=anna, looks="one half")
+    assert len(decide_sides([[two], [half]], SPLIT).of_sample) == 2, "two cuts of what is not in use"
 
 
 def spelled(name: str) -> tuple[str, str]:
