@@ -56,8 +56,9 @@ def measured_sets(table: Path, work: Path, settings: Settings, out: Path) -> dic
     """
     from media.decode import probe, read_frames
 
-    kept = [sample for sample in samples_of(work, settings) if sample["label"] == "fake" and sample["use"] == "evaluate"]
-    kept += [sample for sample in samples_of(work, settings) if sample["label"] == "real" and sample["identity"] and sample["side"] != "train"]
+    samples = samples_of(work, settings)
+    kept = [sample for sample in samples if sample["label"] == "fake" and sample["use"] == "evaluate"]
+    kept += [sample for sample in samples if sample["label"] == "real" and sample["identity"] and sample["side"] != "train"]
     for sample in kept:
         (out / sample["path"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(table.parent / sample["path"], out / sample["path"])
@@ -70,10 +71,8 @@ def measured_sets(table: Path, work: Path, settings: Settings, out: Path) -> dic
         cv2.imwrite(str(out / still), np.ascontiguousarray(picture[..., ::-1]))
         stills.append(sample | {"path": still.as_posix()})
 
-    def unseen(sample: dict[str, Any]) -> bool:
-        return sample["side"] == "holdout"
-
-    sets = {"holdout": [*filter(unseen, [*kept, *stills])], "stills": [*filter(unseen, stills)], "all": [*kept, *stills]}
+    unseen = [sample for sample in [*kept, *stills] if sample["side"] == "holdout"]
+    sets = {"holdout": unseen, "stills": [sample for sample in stills if sample["side"] == "holdout"], "all": [*kept, *stills]}
     for name, chosen in sets.items():
         with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, ("path", "label", "use", "identity", "generator"), extrasaction="ignore")

@@ -166,8 +166,8 @@ class _Fit:
     ) -> None:
         self.model, self.train_set, self.settings, self.seed, self.augment = model, train_set, settings, seed, augment
         self.device, self.fake = _device(model), labels_of(train_set.rows)
-        self.replay = _taught(train_set.rows, met)
-        self.base = base.to(self.device).eval() if base is not None and self.replay.any() else None
+        self.taught = _taught(train_set.rows, met)
+        self.base = base.to(self.device).eval() if base is not None and self.taught.any() else None
         self.critic = _critic(model.features, seed).to(self.device) if settings.distance == "critic" and settings.wasserstein > 0 else None
         self.learning = model if self.critic is None else nn.ModuleDict({"network": model, "critic": self.critic})  # the critic is not kept
         self.batches = _Batches(train_set, settings.batch, seed)
@@ -179,7 +179,7 @@ class _Fit:
         chosen, shown = self.ahead.at(step)
         clips = [view.frames for view in shown]
         fake = torch.from_numpy(self.fake[chosen]).to(self.device)
-        replay = torch.from_numpy(self.replay[chosen]).to(self.device)
+        taught = torch.from_numpy(self.taught[chosen]).to(self.device)
         attacked = self._attacked(len(chosen), step)
         mine = parallel.share(len(chosen))
         parts = list(parallel.parts(mine, self.settings.micro_batch))
@@ -193,26 +193,26 @@ class _Fit:
         train_mode(self.model)
         self.model.backbone.requires_grad_(step >= round(self.settings.frozen * self.settings.steps))
         if len(parts) == 1 and parallel.size() == 1:
-            loss, figures = self.loss(self._told(inputs[0], step, 0), fake, replay, teacher)
+            loss, figures = self.loss(self._told(inputs[0], step, 0), fake, taught, teacher)
             loss.backward()
         else:
             # the loss joins all clips (quantiles of scores), so its slope by what is told of each is found first, then pushed through piece by piece
             with torch.no_grad():
                 told = torch.cat([self._told(given, step, part.start) for given, part in zip(inputs, parts, strict=True)])
             told = parallel.gathered(told, len(chosen))
-            loss, figures = self.loss(told.requires_grad_(True), fake, replay, teacher)
+            loss, figures = self.loss(told.requires_grad_(True), fake, taught, teacher)
             (slopes,) = torch.autograd.grad(loss, told)
             for given, part in zip(inputs, parts, strict=True):
                 self._told(given, step, part.start).backward(slopes[part])
         parallel.sum_gradients(self.learning)
         return figures | {"attacked": float(attacked.float().mean())}
 
-    def loss(self, told: Tensor, fake: Tensor, replay: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, told: Tensor, fake: Tensor, taught: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The composite loss of a whole batch, and its terms. `told` [B, 1 or 3]: logit, and what the critic says of the clip where there is one."""
         s, logits = self.settings, told[:, 0]
         truth = cross_entropy(logits, fake, s.loss, s.focal_gamma).mean()
         apart = wasserstein(logits, fake) if self.critic is None else critic_gap(told[:, 1:], fake)
-        kept = (distillation(logits, teacher) * replay).mean() if self.base is not None else logits.sum() * 0.0
+        kept = (distillation(logits, teacher) * taught).mean() if self.base is not None else logits.sum() * 0.0
         loss = (1 - s.wasserstein) * truth + s.wasserstein * apart + s.distillation * kept
         return loss, {"loss": loss.item(), "cross_entropy": truth.item(), "wasserstein": apart.item(), "distillation": kept.item()}
 

@@ -23,9 +23,9 @@ from pipelines.neighbours import Neighbours, shared_words
 from pipelines.rows import rows_of
 from pipelines.sides import claims_of, stands_for_dropped
 from workspace.errors import MediaError, VigilError, WorkspaceError
-from workspace.for_review import LABELS, TWO_LABELS, by_batch, by_source, is_disputed, is_erased, is_unlabelled, read_conflicts, two_labels
+from workspace.for_review import TWO_LABELS, by_batch, by_source, is_disputed, is_erased, is_unlabelled, read_conflicts, two_labels
 from workspace.journal import Journal
-from workspace.manifest import composed, read_manifest, read_media
+from workspace.manifest import LABELS, composed, read_manifest, read_media
 from workspace.pool import ordered_map
 from workspace.state import batch_states
 

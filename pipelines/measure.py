@@ -26,6 +26,7 @@ from pipelines.predictions import class_counts, rows_by_generator
 from pipelines.seen import stamp_of
 from workspace.errors import DataError
 from workspace.files import CsvLines, add_row, atomic_file, rows_of, sha256_bytes, sha256_file, write_json
+from workspace.manifest import LABELS
 from workspace.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ ABOUT = ("label", "use", "generator", "identity", "source_video", "compression")
 SAID = ("kind", "p_fake", "verdict", "frames", "faces", "model", "reason", "learned")
 COLUMNS = ("file", *ABOUT, *SAID)
 DRAWN = ("people", "source_videos", "files")  # what the intervals draw: the first that is known of a file
-LABELS = ("real", "fake")
 EVALUATE = "evaluate"  # what a source sets aside for testing; the rest of it is for training
 RESAMPLES = 1000
 AT_ONCE = 2  # files; decoding one overlaps the network's work on the other

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from workspace.files import atomic_file
 from workspace.journal import Journal
-from workspace.manifest import read_manifest
+from workspace.manifest import LABELS, read_manifest
 from workspace.state import BatchState, batch_states
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONFLICTS = Path(".vigil/for-review/conflicts.jsonl")
-LABELS = ("real", "fake")
 TWO_LABELS = "two labels for one content"
 SUMMARY = "summary.json"  # of a batch: what came in, in numbers
 NAMING_FILES = ("conflicts", "unmatched_videos")  # lists in an ingest's report, numbers in a summary

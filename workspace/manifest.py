@@ -28,7 +28,8 @@ MANIFEST_COLUMNS = (
 # fmt: on
 WHOLE_NUMBERS = ("bytes", "offset")
 ADDED = ("consent", "looks", "attributes")  # later than the first manifests, which are read as if these were empty
-DOMAINS = {"kind": ("video", "image"), "label": ("real", "fake", ""), "use": ("train", "evaluate", "never")}
+LABELS = ("real", "fake")
+DOMAINS = {"kind": ("video", "image"), "label": (*LABELS, ""), "use": ("train", "evaluate", "never")}
 SHAPES = {
     "sample_id": r"[0-9a-f]{64}",
     "phash": r"([0-9a-f]{16}( [0-9a-f]{16})*)?",

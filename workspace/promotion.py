@@ -82,10 +82,10 @@ def bootstrap(root: Path, challenger: Path, *, verdict: Mapping[str, Any], cycle
             return next(event for event in events if event.kind == "promotion" and event["cycle"] == cycle)
         raise _conflict("there is a champion already; only the first may be bootstrapped")
     judged = dict(verdict)
-    results = [(str(row.get("gate")).split(":")[0], row) for row in judged.get("results") or []]
-    if few := [row for _, row in results if _judged_on_too_few(row)]:
-        units, row = COUNTED[_gate_of(few[0])], few[0]
-        why = f"{row['n']} {units} in its holdout, {row['smallest_n']} are the fewest on which two models can be compared"
+    results = [(_gate_of(row), row) for row in judged.get("results") or []]
+    if few := [(gate, row) for gate, row in results if _judged_on_too_few(row)]:
+        gate, row = few[0]
+        why = f"{row['n']} {COUNTED[gate]} in its holdout, {row['smallest_n']} are the fewest on which two models can be compared"
         raise WorkspaceError(
             f"With this model no later one could ever be promoted. {NOTHING}", why=why, next_step="Ingest more labelled people, then run `vigil retrain`."
         )

@@ -6,7 +6,7 @@ import orjson
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from feedback.cases import IDENTITY
+from feedback.cases import IDENTITY, UPLOADS_SHOWN
 from feedback.wording import LABEL_MAP
 from workspace import choices
 
@@ -164,7 +164,9 @@ class Case(_Told):
     batch: str = ""
     batch_state: str = Field("", description="Of one case that came in with a batch: new, deferred, accepted, held or dropped.")
     uploads: int = Field(0, description="How often its file was sent and not erased.")
-    detections: list[str] = Field([], description="Of these at most 20, oldest first: the disputed, then those with a verdict, the newest of each.")
+    detections: list[str] = Field(
+        [], description=f"Of these at most {UPLOADS_SHOWN}, oldest first: the disputed, then those with a verdict, the newest of each."
+    )
 
 
 class CasePage(_Told):

@@ -256,7 +256,7 @@ def test_the_teacher_is_asked_about_known_forgeries_too_if_the_base_has_met_thei
     reals, blends = [0, 2, 4, 6], [1, 5]
     for met, taught in ((("blend",), sorted(reals + blends)), ((), reals)):
         task = _Fit(small_model(1), clips, PHASE2, 3, None, small_model(2), met)
-        assert np.flatnonzero(task.replay).tolist() == taught
+        assert np.flatnonzero(task.taught).tolist() == taught
     assert _Fit(small_model(1), clips, PHASE2, 3, None, None, ("blend",)).base is None
 
 
