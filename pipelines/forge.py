@@ -26,7 +26,7 @@ from media.shards import ShardWriter, read_clip_at, read_index, read_landmarks
 from pipelines.draw import rank
 from pipelines.outside import REPORT, files_of
 from pipelines.rows import rows_of
-from pipelines.sides import KEPT_BEFORE, decide_sides
+from pipelines.sides import KEPT_BEFORE, SIDES, Side, decide_sides
 from pipelines.stage import Progress, stage_main
 from workspace.errors import DataError, VigilError
 from workspace.files import read_json, sha256_file, write_json
@@ -64,13 +64,17 @@ class ForgeJob:
     seed: int
 
 
-def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
-    """Write data/forged/<batch>/ and return its report. Safe to repeat; raises DataError for an unknown forger or missing faces."""
+def run(root: Path, settings: Settings, batch: str, sides: Collection[Side] = SIDES) -> dict[str, Any]:
+    """Write data/forged/<batch>/, the fakes of people on `sides`, and return its report. Safe to repeat.
+
+    Raises DataError for an unknown forger or missing faces.
+    """
     refuse_unknown_forgers(settings.forge)
     folder, out, forging = root / "data" / "faces" / batch, root / "data" / "forged" / batch, root / FORGING / batch
     excluded: Excluded = Counter()
     clips = real_clips(root, batch, settings.split)
-    jobs, groups = plan(folder, clips, settings, excluded), people_in_groups(clips, settings.seed)
+    jobs = [job for job in plan(folder, clips, settings, excluded) if job.clip["side"] in sides]
+    groups = people_in_groups(clips, settings.seed)
     for before in (out, forging):
         shutil.rmtree(before, ignore_errors=True)
     made: Counter[str] = Counter()

@@ -79,6 +79,19 @@ def test_a_rerun_gives_the_same_bytes_in_one_process_or_two(workspace_copy: Path
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
+def test_people_of_the_sides_asked_for_alone_are_forged_and_as_they_would_be_among_all(workspace_copy: Path) -> None:
+    """Who measures a forger on people that were not trained on need not wait for the fakes of all others."""
+    side = {clip["clip_id"]: clip["side"] for clip in forge.real_clips(workspace_copy, "w1", demo_settings().split)}
+    whole = {row["clip_id"]: row for row in rows_of(read_index(workspace_copy / "data" / "forged" / "w1"))}
+    frames = {clip: read_clip_at(workspace_copy / "data" / "forged" / "w1", row) for clip, row in whole.items() if side[row["source_clip"]] != "train"}
+    assert 0 < len(frames) < len(whole)
+    report = forge.run(workspace_copy, demo_settings(), "w1", ("validation", "holdout"))
+    found = rows_of(read_index(workspace_copy / "data" / "forged" / "w1"))
+    assert report["forged"] == len(found) == len(frames)
+    for row in found:
+        np.testing.assert_array_equal(read_clip_at(workspace_copy / "data" / "forged" / "w1", row), frames[row["clip_id"]])
+
+
 def test_a_clip_meets_the_same_forger_and_numbers_whatever_else_is_in_the_batch(tmp_path: Path) -> None:
     alone = {forge._clip_id(job): job.seed for job in plan(tmp_path, clips_of(60))}
     among = {forge._clip_id(job): job.seed for job in plan(tmp_path, clips_of(60) + clips_of(40, "q"), max_clips=1000)}
