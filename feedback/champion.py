@@ -96,11 +96,8 @@ def look(root: Path) -> dict[str, Any]:
     leading = champion(events)
     if leading is None:
         return {"none": NONE_YET}
-    settings = load_settings(root / "params.yaml")
     try:
-        from workspace.registry import serving_model
-
-        path, origin, note = serving_model(root, settings), "registry", ""
+        path, origin, note = _of_registry(root), "registry", ""
     except RegistryUnavailable as problem:
         path, origin, note = root / leading.path, "journal", f"{problem.why.rstrip('.')}. {problem.next_step}"
     card = load_card(path)
@@ -116,6 +113,22 @@ def look(root: Path) -> dict[str, Any]:
             "note": note,
         }
     }
+
+
+def _of_registry(root: Path) -> Path:
+    """The folder of the model that the alias names. Where the registry is, params.yaml says as it is now, as for the cycle that promotes there.
+
+    Raises RegistryUnavailable, also for a params.yaml that cannot be used, and another VigilError where the model cannot be had.
+    """
+    try:
+        settings = load_settings(root / "params.yaml")
+    except VigilError as problem:
+        raise RegistryUnavailable(
+            "The registry cannot be asked.", why=" ".join(f"{problem.what} {problem.why}".split()), next_step=problem.next_step
+        ) from problem
+    from workspace.registry import serving_model
+
+    return serving_model(root, settings)
 
 
 def main(arguments: list[str]) -> int:

@@ -2,10 +2,11 @@
 
     python -P -m feedback.work.explainer --workspace ROOT [--model-dir DIR]
 
-A line {"id": detection} on stdin gives a line {"id", "explanation"} or {"id", "error"} on stdout; it ends when stdin does. `silent` beside an
-error: the store of the media, or the database, did not answer, or the machine stood in the way, which says nothing about the file. The file is
-opened as the worker opens it, in a process of its own under limits, and judged by the model that made the verdict, in the mode that it was made in:
-where its clips are others today there is no explanation, since it would be one of another verdict.
+The first line on stdin is the service's settings (feedback/handed.py). A line {"id": detection} after it gives a line {"id", "explanation"}
+or {"id", "error"} on stdout; it ends when stdin does. `silent` beside an error: the store of the media, or the database, did not answer, or
+the machine stood in the way, which says nothing about the file. The file is opened as the worker opens it, in a process of its own under
+limits, and judged by the model that made the verdict, in the mode that it was made in: where its clips are others today there is no
+explanation, since it would be one of another verdict.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from feedback import audit
 from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
+from feedback.handed import handed_settings
 from feedback.keep import Hindered, MediaStore, StoreSilent, derived_name
 from feedback.log import start_log
 from feedback.secret import load_secret
@@ -35,7 +37,7 @@ from feedback.work.worker import SHOWN_FRAMES, webp
 from workspace.errors import DatabaseSilent, ModelFileError, VigilError
 from workspace.files import is_no_room, read_json, sha256_bytes, write_json
 from workspace.quiet import set_quiet_environment
-from workspace.settings import Settings, load_settings
+from workspace.settings import Settings
 
 if TYPE_CHECKING:
     from model.explain import ClipExplanation
@@ -204,7 +206,7 @@ def main() -> int:
     set_quiet_environment()
     start_log("explainer: ")
     try:
-        asyncio.run(answer_lines(Explainer(given.workspace.resolve(), load_settings(given.workspace / "params.yaml"), given.model_dir)))
+        asyncio.run(answer_lines(Explainer(given.workspace.resolve(), handed_settings(), given.model_dir)))
     except VigilError as problem:
         print(problem, file=sys.stderr)
         return 1

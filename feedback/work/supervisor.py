@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.forever import forever
+from feedback.handed import as_line
 from feedback.keep import Hindered, StoreSilent
 from feedback.wording import PROBLEMS
 from workspace.errors import DatabaseSilent, VigilError, WorkspaceError
@@ -153,9 +154,12 @@ class Workers:
             words += ["--model-dir", str(self.model_dir)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")]))}
         pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(  # Ctrl-C, which a terminal sends to all of a session, is for the service alone: it ends them
+        process = await asyncio.create_subprocess_exec(  # Ctrl-C, which a terminal sends to all of a session, is for the service alone: it ends them
             sys.executable, *words, stdin=pipe, stdout=pipe, env=environment, limit=LONGEST_LINE, start_new_session=True
         )
+        assert process.stdin is not None
+        process.stdin.write(as_line(self.settings))  # not params.yaml as it is by now: one service, one set of settings
+        return process
 
     def _let_go(self) -> None:
         if self._explainer is not None and not self._explaining.locked() and self._explainer.stdin is not None:

@@ -2,10 +2,11 @@
 
     python -P -m feedback.work.worker --workspace ROOT --name NAME [--model-dir DIR]
 
-Started by feedback/work/supervisor.py. A line on stdin means that something was accepted; the end of stdin means that the service is
-gone, and so is the worker. On stdout it says, a JSON line each, which model answers ({"model": ...}) and how jobs go on
-({"id", "state", "progress"}). The database is the truth: a line that is lost costs a moment, nothing else. A job keeps the model
-that it began with; on SIGTERM, and while the store of the media or the database does not answer, jobs go back to the queue.
+Started by feedback/work/supervisor.py. The first line on stdin is the service's settings (feedback/handed.py). A further one means that
+something was accepted; the end of stdin means that the service is gone, and so is the worker. On stdout it says, a JSON line each, which
+model answers ({"model": ...}) and how jobs go on ({"id", "state", "progress"}). The database is the truth: a line that is lost costs a
+moment, nothing else. A job keeps the model that it began with; on SIGTERM, and while the store of the media or the database does not
+answer, jobs go back to the queue.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from feedback.cases import Cases
 from feedback.database import Database
 from feedback.detections import Detections
 from feedback.forever import TROUBLE_SECONDS, forever
+from feedback.handed import handed_settings
 from feedback.keep import MediaMissing, MediaStore, StoreSilent, derived_name
 from feedback.log import start_log
 from feedback.policies import Bound
@@ -42,7 +44,7 @@ from model.inference import most_telling
 from workspace.errors import DatabaseDamaged, DatabaseSilent, VigilError
 from workspace.files import is_no_room, sha256_bytes
 from workspace.quiet import set_quiet_environment
-from workspace.settings import Settings, load_settings
+from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.work")
 POLL_SECONDS = 1.0
@@ -295,7 +297,7 @@ def main() -> int:
     start_log("worker: ")
 
     async def work() -> None:
-        await Worker(given.workspace.resolve(), load_settings(given.workspace / "params.yaml"), given.name, given.model_dir).run()
+        await Worker(given.workspace.resolve(), handed_settings(), given.name, given.model_dir).run()
 
     try:
         asyncio.run(work())

@@ -360,6 +360,32 @@ def test_when_the_registry_is_out_of_reach_the_journal_says_what_serves(root: Pa
     assert len(warned) == 1 and "WARNING" in warned[0] and next_step in warned[0] and not answers, log
 
 
+def test_a_service_goes_by_the_settings_that_it_was_started_with_whatever_becomes_of_the_file(root: Path, models: tuple[Path, Path], clip: bytes) -> None:
+    """Its processes read params.yaml again when they started: it judged by two sets of settings, and a slip of the pen ended a service that ran."""
+    Journal(root).append("candidate", cycle=models[0].name, model_sha256=model_sha256(models[0]), path=f"models/{models[0].name}")
+    make_champion(root, models[0])
+    params = (root / "params.yaml").read_text().replace("sqlite:///mlflow.db", "http://127.0.0.1:9")
+    (root / "params.yaml").write_text(params)
+    with running(root) as service:
+        worker = psutil.Process(wait_for(lambda: one_of(service, "feedback.work.worker"), bool, service.log)[0])
+        before = service.detect(clip, policy="moderation").json()["judged_mode"]
+        changed = params.replace("target_fpr: 0.05, abstain: null, mode: fast", "target_fpr: 0.05, abstain: null, mode: dense").replace("sign_up:", "sign_upp:")
+        assert changed.count("mode: dense") > params.count("mode: dense") and "sign_upp" in changed
+        (root / "params.yaml").write_text(changed)
+        worker.kill()
+        worker.wait()
+        done = service.detect(clip, policy="moderation").json()
+        assert (done["state"], done["judged_mode"], before) == ("done", "fast", "fast"), service.log.read_text()
+        explained = service.client.get(f"/v1/detections/{done['id']}/explanation")
+        assert explained.status_code == 200, explained.text
+        assert "feedback.sign_upp: there is no such key" in service.client.get("/v1/models").json()["registry_problem"]
+
+
+def one_of(service: Service, module: str) -> list[int]:
+    """The service's processes of this module."""
+    return [child.pid for child in psutil.Process(service.process.pid).children(recursive=True) if module in words_of(child)]
+
+
 def models_shown(service: Service) -> str:
     """The console's page of models as an engineer gets it; the console opens a moment after the service."""
     wait_for(lambda: service.client.get("/console/log-in"), lambda answer: answer.status_code == 200, service.log)

@@ -136,32 +136,27 @@ def test_an_explanation_is_made_once_by_a_process_that_may_die(shared: Service, 
     assert shared.client.get(f"/v1/detections/{sparser['id']}/explanation", timeout=120).json()["clip"] != page["clip"]
     assert shared.client.get(f"/v1/detections/{verdict['id']}/explanation", timeout=120).json() == page
     other, older = (shared.detect(clip + end, policy="moderation").json() for end in (b"\0", b"\0\0\0"))
-    settings = (shared.root / "params.yaml").read_text()
-    set_mode(shared.root, "fast" if other["judged_mode"] == "dense" else "dense")  # read by the explainer that comes after the one that dies
-    os.kill(processes(shared)["explainer"].pid, signal.SIGKILL)
+    change_row(shared.root, other["id"], mode="fast" if other["judged_mode"] == "dense" else "dense")
     asked = shared.client.get(f"/v1/detections/{other['id']}/explanation", timeout=120)
     assert asked.status_code == 200, asked.text
     clip_named = ("track", "start_seconds", "end_seconds")
     assert [asked.json()["clip"][name] for name in clip_named] in [[one[name] for name in clip_named] for one in other["clips"]]
-    forget_mode(shared.root, older["id"])
+    forget_mode(shared.root, older["id"], "fast" if older["judged_mode"] == "dense" else "dense")
     asked = shared.client.get(f"/v1/detections/{older['id']}/explanation", timeout=120)
     assert asked.status_code == 409 and "other clips are found in the file today" in asked.json()["detail"], asked.text
-    (shared.root / "params.yaml").write_text(settings)
 
 
-def set_mode(root: Path, mode: str) -> None:
-    """Have videos that are sent under `moderation` looked at in this mode, by the processes that start from now on."""
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["feedback"]["moderation"]["mode"] = mode
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def forget_mode(root: Path, detection_id: str) -> None:
-    """A verdict as a Vigil left it that did not keep the mode."""
+def change_row(root: Path, detection_id: str, **values: Any) -> None:
+    """Change the row of a verdict; another `mode` stands for settings by which it would be looked at otherwise today."""
     with contextlib.closing(Database(root, load_settings(root / "params.yaml"))) as database, database.write() as connection:
+        connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(**values))
+
+
+def forget_mode(root: Path, detection_id: str, today: str) -> None:
+    """A verdict as a Vigil left it that did not keep the mode; today it would be looked at in this one."""
+    with contextlib.closing(Database(root, load_settings(root / "params.yaml"))) as database, database.read() as connection:
         answer = connection.execute(DETECTIONS.select().where(DETECTIONS.c.id == detection_id)).mappings().one()["answer"]
-        kept = {name: value for name, value in answer.items() if name != "judged_mode"}
-        connection.execute(DETECTIONS.update().where(DETECTIONS.c.id == detection_id).values(answer=kept))
+    change_row(root, detection_id, mode=today, answer={name: value for name, value in answer.items() if name != "judged_mode"})
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def _host_names(given: Sequence[str]) -> bool:
 
 
 class ServeSettings(Block):
-    """Where the service listens, and how it answers."""
+    """Where the service listens, and how it answers. It reads this when `vigil serve` starts."""
 
     RULES = (
         Rule(("trusted_proxies",), _addresses, "trusted_proxies: each is an address, 10.0.0.7, or a network, 10.0.0.0/24; not a name"),
@@ -112,7 +112,7 @@ class WorkerSettings(Block):
 
 
 class FeedbackSettings(Block):
-    """The service: accounts, limits, cases, media."""
+    """The service: accounts, limits, cases, media. It reads this when `vigil serve` starts."""
 
     database_url: str = Field(
         "",
