@@ -177,7 +177,7 @@ def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, face
 
 def test_a_look_at_a_half_full_queue_asks_the_database_as_often_whatever_waits(filled: Path) -> None:
     """The queue was counted once for each of fifty thousand files that waited, at every look: five seconds of a core, every five seconds."""
-    world = World(filled, workers__queue_length=3)
+    world = World(filled, max_batch_files=3, workers__queue_length=3)
     gathering = gathering_of(world)
     assert gathering.gather() == 2 and gathering.detections.waiting() == 2, "half of the queue, and no more"
     asked: list[str] = []

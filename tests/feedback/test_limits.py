@@ -90,7 +90,7 @@ def test_uploads_and_sign_ups_have_rates_of_their_own(make: Make) -> None:
 
 
 def test_a_full_queue_is_429_and_stores_nothing(make: Make) -> None:
-    app, people = make(workers__queue_length=2)
+    app, people = make(max_batch_files=2, workers__queue_length=2)
     root = app.state.service.root
     assert ask(app, ("POST", "/v1/detections?wait=0", FILE), key=people["vera"][1])[0].status_code == 202
     both = {"files": [("file", ("a", b"one")), ("file", ("b", b"two"))]}

@@ -51,7 +51,7 @@ class Line:
 
 @pytest.fixture(params=KINDS)
 def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path, filled_url(request.param), workers__queue_length=4, workers__max_attempts=2)
+    made = Line(tmp_path, filled_url(request.param), max_batch_files=4, workers__queue_length=4, workers__max_attempts=2)
     yield made
     made.world.close()
 

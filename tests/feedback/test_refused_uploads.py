@@ -94,7 +94,7 @@ def test_an_erased_upload_that_is_sent_again_with_its_key_stays_erased(make: Mak
 
 def test_a_retry_is_answered_though_the_queue_is_full(make: Make) -> None:
     """What had been accepted was refused for want of room when its answer was lost and it was sent again."""
-    app, people = make(workers__queue_length=1)
+    app, people = make(max_batch_files=1, workers__queue_length=1)
     first = send(app, people["vera"], b"file", "key").json()
     again = send(app, people["vera"], b"file", "key")
     assert again.status_code == 202 and again.json()["id"] == first["id"]
@@ -125,7 +125,7 @@ def test_a_retry_that_overtakes_its_first_request_brings_back_nothing_that_was_e
 
 
 def test_a_queue_that_fills_in_the_last_moment_keeps_nothing_of_who_came_late(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    app, people = make(workers__queue_length=1)
+    app, people = make(max_batch_files=1, workers__queue_length=1)
     service = app.state.service
     file = tmp_path / "file"
     file.write_bytes(b"early")
@@ -136,7 +136,7 @@ def test_a_queue_that_fills_in_the_last_moment_keeps_nothing_of_who_came_late(ma
 
 
 def test_what_somebody_else_sent_stays_when_the_same_file_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    app, people = make(workers__queue_length=1)
+    app, people = make(max_batch_files=1, workers__queue_length=1)
     service = app.state.service
     send(app, people["rob"], b"shared")
     monkeypatch.setattr(service.detections, "make_room", lambda files: None)  # as where both came at the same moment

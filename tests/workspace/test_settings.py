@@ -261,6 +261,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("serve.host_names", ["vigil.example.org:8000"], "without https://, port"),
         ("serve.host_names", ["https://vigil.example.org"], "without https://, port"),
         ("serve.host_names", ["vigil.example.org."], "a dot at its end"),
+        ("feedback.workers.queue_length", 31, "max_batch_files is more than workers.queue_length"),  # 429, "send it again later", for ever
         ("train", None, "train"),
         ("train", [], "train"),
     ],

@@ -114,6 +114,14 @@ class WorkerSettings(Block):
 class FeedbackSettings(Block):
     """The service: accounts, limits, cases, media. It reads this when `vigil serve` starts."""
 
+    RULES = (
+        Rule(
+            ("max_batch_files", "workers"),
+            lambda files, workers: files <= workers.queue_length,
+            "max_batch_files is more than workers.queue_length: for so large a batch there would never be room",
+        ),
+    )
+
     database_url: str = Field(
         "",
         description="Empty: feedback.db in the workspace; or postgresql://user@host/name, or another SQLite file (a relative one is of the workspace). "
