@@ -262,6 +262,11 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("serve.host_names", ["https://vigil.example.org"], "without https://, port"),
         ("serve.host_names", ["vigil.example.org."], "a dot at its end"),
         ("feedback.workers.queue_length", 31, "max_batch_files is more than workers.queue_length"),  # 429, "send it again later", for ever
+        ("feedback.reference_hosts", ["https://media.example.org"], "reference_hosts: each is a name alone"),  # it was accepted, and nothing was ever of it
+        ("feedback.reference_hosts", ["media.example.org", "media.example.org:8443"], "without https://, port"),
+        ("feedback.reference_hosts", ["s3://bucket/"], "with nothing behind it"),
+        ("feedback.webhook_hosts", ["hooks.example.org/"], "webhook_hosts: each is a name alone"),
+        ("feedback.webhook_hosts", ["s3://bucket"], "webhook_hosts: each is a name alone"),
         ("train", None, "train"),
         ("train", [], "train"),
     ],
@@ -301,6 +306,12 @@ def test_a_source_that_no_run_can_read_is_refused_when_the_settings_are_read(pat
     raw = params()
     raw["ingest"]["sources"] = [{"name": "web", "path": path}]
     assert parse_settings(raw) if is_read else "s3://BUCKET/PREFIX" in mistakes_of(raw)
+
+
+def test_hosts_that_can_be_met_are_accepted():
+    hosts = ["media.example.org", "localhost", "10.0.0.7", "::1", "s3://bucket"]
+    assert parse_settings(change("feedback.reference_hosts", hosts)).feedback.reference_hosts == tuple(hosts)
+    assert parse_settings(change("feedback.webhook_hosts", hosts[:-1])).feedback.webhook_hosts == tuple(hosts[:-1])
 
 
 def test_settings_cannot_be_changed_after_reading():

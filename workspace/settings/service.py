@@ -23,6 +23,10 @@ def _host_names(given: Sequence[str]) -> bool:
     return all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", one) or (_addresses([one]) and "/" not in one) for one in given)
 
 
+def _host_names_or_buckets(given: Sequence[str]) -> bool:
+    return _host_names([one for one in given if not re.fullmatch(r"s3://[^/]+", one)])
+
+
 class ServeSettings(Block):
     """Where the service listens, and how it answers. It reads this when `vigil serve` starts."""
 
@@ -120,6 +124,12 @@ class FeedbackSettings(Block):
             lambda files, workers: files <= workers.queue_length,
             "max_batch_files is more than workers.queue_length: for so large a batch there would never be room",
         ),
+        Rule(
+            ("reference_hosts",),
+            _host_names_or_buckets,
+            "reference_hosts: each is a name alone, media.example.org, without https://, port or a dot at its end, or s3://bucket with nothing behind it",
+        ),
+        Rule(("webhook_hosts",), _host_names, "webhook_hosts: each is a name alone, hooks.example.org, without https://, port or a dot at its end"),
     )
 
     database_url: str = Field(
