@@ -267,6 +267,10 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("feedback.reference_hosts", ["s3://bucket/"], "with nothing behind it"),
         ("feedback.webhook_hosts", ["hooks.example.org/"], "webhook_hosts: each is a name alone"),
         ("feedback.webhook_hosts", ["s3://bucket"], "webhook_hosts: each is a name alone"),
+        ("feedback.workers.lease_seconds", 10**12, "less than or equal to"),  # nothing could be claimed, which the log said every second
+        ("feedback.workers.decode_seconds", 10**17, "less than or equal to"),  # these two ended each process that opens media: "damaged", of every file
+        ("feedback.workers.decode_memory_bytes", 10**19, "less than or equal to"),
+        ("schedule.stage_timeout_seconds", 10**10, "less than or equal to"),  # the thread that waits so long died, and no stage was ended
         ("train", None, "train"),
         ("train", [], "train"),
     ],

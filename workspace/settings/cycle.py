@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from workspace.blocks import Block, Rule
-from workspace.settings.values import NotNegative, Positive
+from workspace.settings.values import NotNegative, Positive, Seconds
 
 STAGES = (
     "faces", "validate", "forge", "assemble", "drift", "pretrain", "harden", "train", "evaluate", "gate",
@@ -31,7 +31,7 @@ class ScheduleSettings(Block):
     timezone: str = Field("UTC", description="Zone of the day and hour, e.g. Europe/Berlin.")
     retries: NotNegative = Field(2, description="Prefect retries a stage this often when the failure may pass.")
     retry_delay_seconds: NotNegative = Field(10, description="Pause before a retry.")
-    stage_timeout_seconds: Positive = Field(7 * 24 * 3600, description="A stage that takes longer is ended; the next `vigil retrain` goes on from there.")
+    stage_timeout_seconds: Seconds = Field(7 * 24 * 3600, description="A stage that takes longer is ended; the next `vigil retrain` goes on from there.")
 
 
 class CyclePolicy(Block):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from workspace.blocks import Block, Rule
 from workspace.choices import Mode
-from workspace.settings.values import Days, Fraction, Hours, Minutes, NotNegative, Positive, defaults
+from workspace.settings.values import Days, Fraction, Hours, MemoryBytes, Minutes, NotNegative, Positive, Seconds, defaults
 
 
 def _addresses(given: Sequence[str]) -> bool:
@@ -103,8 +103,8 @@ class WorkerSettings(Block):
 
     queue_length: Positive = Field(256, description="Uploads that may wait; the next one is answered 429.")
     decoders: Positive = Field(2, description="Processes that open media.")
-    decode_seconds: Positive = Field(120, description="Longest time that opening one file may take.")
-    decode_memory_bytes: Positive = Field(3 << 30, description="Address space of a process that opens media.")
+    decode_seconds: Seconds = Field(120, description="Longest time that opening one file may take.")
+    decode_memory_bytes: MemoryBytes = Field(3 << 30, description="Address space of a process that opens media.")
     max_pixels: Positive = Field(40_000_000, description="Largest picture or frame.")
     max_video_seconds: Positive = Field(1800, description="Longest video.")
     max_attempts: Positive = Field(
@@ -112,7 +112,7 @@ class WorkerSettings(Block):
     )
     batch_clips: Positive = Field(16, description="Most clips that one run of the network takes.")
     batch_wait_ms: NotNegative = Field(4, description="Wait so long for more clips when other files are being opened; a lone file never waits.")
-    lease_seconds: Positive = Field(30, description="A job whose worker has been silent for so long is given to another.")
+    lease_seconds: Seconds = Field(30, description="A job whose worker has been silent for so long is given to another.")
 
 
 class FeedbackSettings(Block):
