@@ -110,7 +110,7 @@ class WorkerSettings(Block):
     max_attempts: Positive = Field(
         3, description="A file has no verdict after its processing has ended the process so many times; it says if that came from outside."
     )
-    batch_clips: Positive = Field(16, description="Most clips that one run of the network takes.")
+    batch_clips: Positive = Field(16, description="So many clips of several files are scored together; those of one file always are, however many.")
     batch_wait_ms: NotNegative = Field(4, description="Wait so long for more clips when other files are being opened; a lone file never waits.")
     lease_seconds: Seconds = Field(30, description="A job whose worker has been silent for so long is given to another.")
 
