@@ -2,7 +2,7 @@
 
 What waits: media that came in without a label, and contents of which the sources say different things (workspace/for_review.py).
 Such a file is kept, scored and shown like an upload; whose it is, an account of its source says, into which nobody can log in. Of one
-source at most `queue.source_cap_free` such cases are open at a time, so that a large folder leaves room for what people dispute.
+source at most `queue.source_cap_free` such cases are open at a time (one at the least), so that a large folder leaves room for what people dispute.
 What need not be asked any more, as of a batch that was dropped since, is put aside, and taken up again where that is undone.
 """
 
@@ -56,7 +56,7 @@ class Gathering:
 
     @property
     def _limit(self) -> int:
-        return self.detections.settings.queue.source_cap_free
+        return max(1, self.detections.settings.queue.source_cap_free)  # 0 is a word about what is handed over; none open at a time would end all asking
 
     def _half_full(self) -> bool:
         """Whether half of the service's queue is taken: the rest is left to uploads."""

@@ -157,8 +157,9 @@ def test_through_the_service_the_label_of_a_person_trains_and_nothing_else_does(
     assert trained_on(filled, settings) == {ids[0]: "real", ids[1]: "fake", ids[5]: "real"}, "a dropped batch of answers takes its answers along"
 
 
-def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, faces: list[bytes]) -> None:
-    world = World(filled, queue__source_cap_free=1)
+@pytest.mark.parametrize("free", [1, 0])  # 0 is for the hand-over; nobody was ever asked about what has no label, and nothing said why
+def test_asking_twice_asks_once_and_a_source_keeps_to_its_cap(filled: Path, faces: list[bytes], free: int) -> None:
+    world = World(filled, queue__source_cap_free=free)
     gathering = gathering_of(world)
     assert gathering.gather() == 3, "both conflicts, and one of the two without a label"
     assert gathering.gather() == 0 and gathering_of(world).gather() == 0

@@ -95,7 +95,10 @@ class QueueSettings(Block):
     review_own: bool = Field(False, description="Whether people may review what they sent in themselves.")
     gold_fraction: Fraction = Field(0.05, description="Of the cases shown, those whose truth is known: they measure reviewers and never train.")
     source_cap: float = Field(0.25, gt=0, le=1, description="Largest part of a handed-over batch that may come from one account, whatever keys it used.")
-    source_cap_free: NotNegative = Field(20, description="So many cases a source are handed over whatever the cap says.")
+    source_cap_free: NotNegative = Field(
+        20,
+        description="So many cases a source are handed over whatever the cap says; of media without a label so many (one at least) are open at a time.",
+    )
 
 
 class WorkerSettings(Block):
