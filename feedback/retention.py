@@ -30,6 +30,7 @@ from workspace.settings import FeedbackSettings
 LOG = logging.getLogger("vigil.keep")
 WHO = "system:retention"
 ROWS_AT_A_TIME = 1000
+HIDDEN_AFTER_HOURS = 1  # after a verdict of fake: so long who sent the file sees what it is about
 DONE = {"deleted": "deleted", "quarantined": "quarantined", "kept": "released"}  # what becomes of a file, and how the trail calls it
 ERASED_FAKE = "called fake in an upload that was erased since"  # of media that others hold: what hides them does not go with it
 Way = tuple[str, str]  # policy and mode, in which a verdict was asked for
@@ -42,19 +43,20 @@ class Retention:
     def __init__(self, database: Database, media: MediaStore, settings: FeedbackSettings) -> None:
         self.database, self.media, self.settings = database, media, settings
 
-    def sweep(self, moment: str = "", only: str = "") -> dict[str, int]:
+    def sweep(self, moment: str = "", only: str = "", deletes: bool = True) -> dict[str, int]:
         """Delete, quarantine and release what is due at `moment` (now), of all files or this one; returns how many of each. Safe to repeat.
 
-        A file that cannot be deleted, as where its store denies it, is logged and keeps no other. Raises StoreSilent where the store does not answer.
+        With `deletes` False it hides and shows again alone. A file that cannot be deleted, as where its store denies it, is logged and keeps no other.
+        Raises StoreSilent where the store does not answer.
         """
         moment, done, stuck = moment or now(), dict.fromkeys(DONE.values(), 0), list[str]()
         with self.database.read() as connection:
-            due = self._due(connection, moment, only)
+            due = {sha256: what for sha256, what in self._due(connection, moment, only).items() if deletes or what != "deleted"}
         for sha256 in sorted(due, key=lambda one: due[one] == "deleted"):  # the others first: they need no store
             # one file a transaction, and looked at again: others wait for a moment only
             with one_of_many(sha256, stuck), self.database.write() as connection:
                 what = self._due(connection, moment, sha256).get(sha256, "")
-                if what:
+                if what and (deletes or what != "deleted"):
                     self._do(connection, sha256, what)
                     done[DONE[what]] += 1
         if stuck:
@@ -110,7 +112,7 @@ class Retention:
         since = _called_fake(rows) if self.settings.retention.quarantine_fakes else ""
         if rows[0]["media_state"] == "quarantined":
             return "" if since else "kept"
-        return "quarantined" if since and _past(since, self.settings.retention.every_minutes / 1440, moment) else ""
+        return "quarantined" if since and _past(since, HIDDEN_AFTER_HOURS / 24, moment) else ""
 
     def _days(self, row: Mapping[str, Any]) -> float:
         policy = policy_settings(self.settings, row["policy"]) if row["policy"] in POLICIES else None

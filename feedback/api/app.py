@@ -28,6 +28,7 @@ from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.serve")
 RETRY_SECONDS = 2
+HIDING_SECONDS = 3600.0  # between two looks for what is to be hidden, at the most
 BEHIND = "The champion could not be loaded, or not be asked for: another model may answer. /v1/models says why, to who has a key."
 ABOUT = """Send an image or a video, get a verdict; say when it is wrong; look at what nobody is sure of.
 
@@ -48,11 +49,13 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await workers.start()
-        behind = (
+        behind = [
             service.webhooks.deliver_forever(),
             forever("retention", lambda: _sweep(service)),
             forever("gathering media without a label", lambda: _gather(service)),
-        )
+        ]
+        if settings.feedback.retention.every_minutes * 60.0 > HIDING_SECONDS:  # else each sweep comes soon enough
+            behind.append(forever("hiding fakes", lambda: _hide(service)))
         tasks = [asyncio.create_task(part) for part in behind]
         try:
             yield
@@ -105,6 +108,12 @@ async def _sweep(service: Service) -> float:
         LOG.info("retention: %s", done)
     await asyncio.to_thread(remove_leftovers, service.database, service.media)  # after what is due by age: that hides fakes, too
     return service.settings.feedback.retention.every_minutes * 60.0
+
+
+async def _hide(service: Service) -> float:
+    """Hide what has been called fake long enough, and show again what is not any more; seconds until the next look."""
+    await asyncio.to_thread(service.retention.sweep, deletes=False)
+    return HIDING_SECONDS
 
 
 async def _gather(service: Service) -> float:

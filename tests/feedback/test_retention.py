@@ -1,5 +1,6 @@
 """What is kept how long, and what erasing an upload takes with it: the service's part on both databases, training's part with real DVC."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -22,9 +23,10 @@ from feedback.retention import Retention
 from feedback.secret import load_secret
 from feedback.tables import AUDIT, DETECTIONS, ERASURES, MEDIA, OUTBOX, REVIEWS
 from feedback.webhooks import Webhooks
+from feedback.work.supervisor import Workers
 from pipelines.ingest import ingest
 from tests.feedback.buckets import CREDENTIALS
-from tests.feedback.conftest import Make, ask
+from tests.feedback.conftest import PATIENCE_SECONDS, Make, ask
 from tests.feedback.world import JPEG, World, write_settings
 from vigil.erasing import erase, render_would_erase, would_erase
 from workspace.errors import SettingsError, WorkspaceError
@@ -149,6 +151,29 @@ def test_fakes_are_quarantined_after_a_while_where_the_settings_say_so(tmp_path:
     assert retention(world).sweep(later(0.5)) == {"deleted": 0, "quarantined": 1, "released": 0}
     assert media_state(world, JPEG + b"fake") == "quarantined" and media_state(world, JPEG + b"real") == "kept"
     assert world.media.has(sha256_bytes(JPEG + b"fake")) and retention(world).sweep(later(91)) == {"deleted": 2, "quarantined": 0, "released": 0}
+    world.close()
+
+
+def test_who_looks_once_a_day_for_what_is_old_hides_fakes_within_the_hour_all_the_same(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How often the service looked was also how long a fake stayed before the eyes of who sent it: with 1440 minutes one to two days."""
+    monkeypatch.setattr(Workers, "start", lambda _: asyncio.sleep(0))
+    monkeypatch.setattr("feedback.api.app.HIDING_SECONDS", 0.05)
+    app, _ = make(retention__every_minutes=1440)
+    world = World(app.state.service.root)
+    hour_ago, years_ago, swept = later(-1.1 / 24), later(-1000), threading.Event()
+
+    async def go() -> None:
+        async with app.router.lifespan_context(app), asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.to_thread(swept.wait)  # the look of the start, which deletes
+            world.upload(JPEG + b"old", verdict="real", reason="", finished_at=years_ago)
+            world.upload(JPEG + b"fake", verdict="fake", reason="", finished_at=hour_ago)
+            world.upload(JPEG + b"new", verdict="fake", reason="")
+            while media_state(world, JPEG + b"fake") == "kept":
+                await asyncio.sleep(0.05)
+
+    monkeypatch.setattr("feedback.api.app.remove_leftovers", lambda *_: swept.set())  # what follows a sweep
+    asyncio.run(go())
+    assert [media_state(world, JPEG + content) for content in (b"old", b"fake", b"new")] == ["kept", "quarantined", "kept"]
     world.close()
 
 

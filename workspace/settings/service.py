@@ -84,7 +84,7 @@ class RetentionSettings(Block):
         description="Media called fake, by what people decided or else by a verdict that none of the same policy and mode has taken back, are shown to "
         "reviewers and engineers only, not to who sent them.",
     )
-    every_minutes: Minutes = Field(60, description="How often the service looks for what is due.")
+    every_minutes: Minutes = Field(60, description="How often the service looks for what was kept long enough; for fakes to hide, every hour at least.")
 
 
 class QueueSettings(Block):
