@@ -22,6 +22,14 @@ from workspace.state import CHAMPION_CHANGED, IMPORTED, Champion, anchor, champi
 
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
+SET_BY = {  # data check -> the setting, under `validate`, that its limit comes from; the others have none
+    "enough samples": "min_samples",
+    "media decode": "min_decodable",
+    "a face is found in enough frames for a clip": "min_face_found",
+    "not seen before": "max_duplicates",
+    "pictures are large enough": "min_size_px",
+}
+
 
 def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> None:
     """Raise ModelFileError where the champion here is not what was promoted: by its card a cycle is opened, and at its threshold the next model judged.
@@ -154,9 +162,10 @@ def _refused(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def _not_met(check: dict[str, Any]) -> str:
-    """A data check that failed, in words, with the commonest reasons of the files that did not meet it."""
+    """A data check that failed, in words, with the setting that its limit comes from and the commonest reasons of the files that did not meet it."""
     reasons = "".join(f"; {count} x {reason}" for reason, count in Counter(check.get("reasons", {})).most_common(FEW))
-    return f"{check['name']} (observed {check.get('observed')}, limit {check.get('limit')}{reasons})"
+    setting = f", see validate.{SET_BY[check['name']]}" if check["name"] in SET_BY else ""
+    return f"{check['name']} (observed {check.get('observed')}, limit {check.get('limit')}{setting}{reasons})"
 
 
 def open_new_cycle(root: Path, journal: Journal, settings: Settings, plan: Plan, start: Start) -> Cycle:

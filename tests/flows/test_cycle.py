@@ -78,7 +78,10 @@ def test_a_refused_batch_is_not_counted_as_learned_when_a_person_accepts_it_late
     (opened,) = cycles(journal.events())
     assert opened.judged == ("good",) == read_cycle(tmp_path).judged and read_cycle(tmp_path).refused == ("bad",)
     states = batch_states(journal.events())
-    assert states["bad"].state == "held" and "media decode (observed 0.1, limit 0.9; 3 x truncated or corrupt; 1 x empty file)" in states["bad"].why
+    assert (
+        states["bad"].state == "held"
+        and "media decode (observed 0.1, limit 0.9, see validate.min_decodable; 3 x truncated or corrupt; 1 x empty file)" in states["bad"].why
+    )
     journal.append("cycle_closed", cycle=opened.cycle, outcome="promoted", reason="", verdict_sha256="")
     set_batch_state(tmp_path, "good", "accepted", who="vigil", why="promoted")
     assert not make_plan(journal.events(), SETTINGS).reasons

@@ -7,13 +7,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from flows.opening import SET_BY
 from pipelines import validate
-from pipelines.validate import judge
+from pipelines.validate import checks_of, judge
 from tests.pipelines.small_world import demo_settings
 from workspace.errors import DataError
 from workspace.files import read_json
 from workspace.for_review import TWO_LABELS
 from workspace.manifest import MANIFEST_COLUMNS, read_manifest, write_manifest
+from workspace.settings import ValidateSettings
 
 Table = pd.DataFrame
 Samples = list[dict[str, Any]]
@@ -108,6 +110,12 @@ def test_a_share_holds_up_to_its_limit_and_not_beyond(name: str, limits: dict[st
         assert result["success"] is expected and result["failing_count"] == broken
         assert result["observed"] == pytest.approx(1 - broken / 10)
         assert report["success"] is expected
+
+
+def test_what_holds_a_batch_names_the_setting_that_it_goes_by() -> None:
+    """A batch of copies was held again however often it was accepted, and nothing said by which setting."""
+    limits = demo_settings().validate_
+    assert SET_BY.keys() <= {check.name for check in checks_of(limits)} and set(SET_BY.values()) == ValidateSettings.model_fields.keys()
 
 
 @pytest.mark.parametrize(("number", "most"), [(10, 0.7), (20, 0.7), (20, 0.85), (25, 0.84), (50, 0.42)])
