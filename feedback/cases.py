@@ -7,7 +7,7 @@ reviewers who answer at the same moment are therefore one after the other, in SQ
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ LOOKED_AT = 400  # open cases that an order is made of; the likeness of each to 
 REMEMBERED = 50  # a reviewer's last answers, from which the next case should differ
 UPLOADS_SHOWN = 20  # of one file, however often it was sent
 LONGEST_TEXT = 2000
+AT_A_TIME = 200  # cases that are settled anew in one transaction: others wait to write meanwhile
 IDENTITY = r"^[^\x00-\x1f\x7f]*$"  # a name that is one cell of a table
 SHOWN = ("number", "id", "created_at", "state", "reason", "kind", "sha256", "bytes", "p_fake", "novelty", "uncertainty", "model_sha256", "label", "identity",
          "decided_at", "owner_id", "gold", "why", "said")  # fmt: skip
@@ -313,7 +314,59 @@ class Cases:
             self._settle(connection, {**case, **stands, "gold": label})
             return self._get(connection, case_id)
 
+    # -- another number of reviewers ------------------------------------------------------------------------------------------
+    def settle_anew(self) -> int:
+        """Have every case stand as `reviewers_needed` says by now; returns how many stand otherwise than before. Safe to repeat, and quick where none does.
+
+        An open case whose answers suffice is decided, as of its last answer. One whose label waits for training with too few that agree is open again:
+        nobody could give the answer that it lacks. What was handed over stays.
+        """
+        with self.database.read() as connection:
+            sufficing, lacking = self._sufficing(connection), self._lacking(connection)
+        for at in range(0, len(sufficing), AT_A_TIME):
+            with self.database.write() as connection:
+                chosen = select(CASES).where(CASES.c.id.in_(sufficing[at : at + AT_A_TIME]))
+                for case in connection.execute(chosen).mappings().all():
+                    self._settle(connection, dict(case), as_of_last_answer=True)
+        for at in range(0, len(lacking), AT_A_TIME):
+            with self.database.write() as connection:
+                for case_id in self._lacking(connection, lacking[at : at + AT_A_TIME]):
+                    connection.execute(delete(OUTBOX).where(OUTBOX.c.case_id == case_id))
+                    connection.execute(update(CASES).where(CASES.c.id == case_id).values(state="open", label="", identity="", decided_at=""))
+                    audit.append(connection, "system:cases", "case.reopen", f"case:{case_id}", {"needed": self.settings.queue.reviewers_needed})
+        return len(sufficing) + len(lacking)
+
+    def to_be_settled(self, connection: Connection) -> list[dict[str, Any]]:
+        """The open cases whose answers suffice for a label that may train, as rows that wait for the hand-over: `settle_anew` comes before it."""
+        rows = []
+        for case_id in self._sufficing(connection, TRAINING_LABELS):
+            case = dict(connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().one())
+            if self._can_train(connection, case):
+                rows.append({"case_id": case_id, "owner_id": case["owner_id"], "state": "waiting", "created_at": now()})
+        return rows
+
     # -- inside -------------------------------------------------------------------------------------------------------------
+    def _sufficing(self, connection: Connection, labels: Collection[str] = LABELS) -> list[str]:
+        """The open cases whose standing answers come to one of these labels."""
+        needed = self.settings.queue.reviewers_needed
+        answered = (CASES.c.state == "open") & (CASES.c.gold == "") & (REVIEWS.c.undone_at == "")
+        enough = select(CASES.c.id).join(REVIEWS, REVIEWS.c.case_id == CASES.c.id).where(answered).group_by(CASES.c.id).having(func.count() >= needed)
+        ids, said = connection.execute(enough).scalars().all(), dict[str, list[str]]()  # none as a rule, of however many cases
+        for at in range(0, len(ids), AT_A_TIME):
+            standing = select(REVIEWS.c.case_id, REVIEWS.c.label).where(REVIEWS.c.undone_at == "", REVIEWS.c.case_id.in_(ids[at : at + AT_A_TIME]))
+            for case_id, label in connection.execute(standing.order_by(REVIEWS.c.created_at, REVIEWS.c.id)).all():
+                said.setdefault(case_id, []).append(label)
+        return [case_id for case_id, given in said.items() if decided(given, needed) in labels]
+
+    def _lacking(self, connection: Connection, of: Collection[str] | None = None) -> list[str]:
+        """The cases (of these) whose label waits for training with fewer agreeing answers than are needed."""
+        its = CASES.c.id == OUTBOX.c.case_id  # asked a waiting label at a time: there are few, and of decided cases very many
+        agrees = (REVIEWS.c.case_id == CASES.c.id) & (REVIEWS.c.label == CASES.c.label) & (REVIEWS.c.undone_at == "")
+        agreeing = select(func.count()).select_from(CASES.join(REVIEWS, agrees)).where(its).correlate(OUTBOX).scalar_subquery()
+        stands = exists().where(its, CASES.c.state == "decided")
+        query = select(OUTBOX.c.case_id).where(OUTBOX.c.state == "waiting", stands, agreeing < self.settings.queue.reviewers_needed)
+        return list(connection.execute(query if of is None else query.where(OUTBOX.c.case_id.in_(of))).scalars())
+
     def _may_answer(self, connection: Connection, actor: Actor, case: Mapping[str, Any]) -> None:
         standing = (REVIEWS.c.case_id == case["id"]) & (REVIEWS.c.reviewer_id == actor.user_id) & (REVIEWS.c.undone_at == "")
         if connection.execute(select(REVIEWS.c.id).where(standing)).one_or_none() is not None:
@@ -335,8 +388,8 @@ class Cases:
     def _media_gone(self, connection: Connection, sha256: str) -> bool:
         return bool(connection.execute(select(MEDIA.c.state).where(MEDIA.c.sha256 == sha256)).scalar_one() == "deleted")
 
-    def _settle(self, connection: Connection, case: Mapping[str, Any]) -> None:
-        """Decide an open case whose standing answers suffice; a label that may train goes to the outbox."""
+    def _settle(self, connection: Connection, case: Mapping[str, Any], as_of_last_answer: bool = False) -> None:
+        """Decide an open case whose standing answers suffice, now or as of the last of them; a label that may train goes to the outbox."""
         if case["state"] != "open" or case["gold"]:
             return
         standing = REVIEWS.select().where(REVIEWS.c.case_id == case["id"], REVIEWS.c.undone_at == "").order_by(REVIEWS.c.created_at, REVIEWS.c.id)
@@ -345,7 +398,7 @@ class Cases:
         if not label:
             return
         identity = agreed_identity(row["identity"] for row in reviews if row["label"] == label)
-        moment = now()
+        moment = str(reviews[-1]["created_at"]) if as_of_last_answer else now()
         connection.execute(update(CASES).where(CASES.c.id == case["id"]).values(state="decided", label=label, identity=identity, decided_at=moment))
         trains = label in TRAINING_LABELS and self._can_train(connection, case)
         if trains:

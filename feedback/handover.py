@@ -2,9 +2,10 @@
 
 The answer that decided a case wrote its outbox row in its own transaction. From there:
 
-1. `export_reviewed(root, settings)` brings the media of the rows that may go now, and looks whether they are what people have
-   seen; claims these rows (`claim`: one transaction; from then on nobody can take an answer back), writes media and labels.csv
-   to `.vigil/outbox/<batch>/` and returns the folder; `source(folder)` says how `ingest` reads it.
+1. `export_reviewed(root, settings)` settles anew what was decided by another number of reviewers (feedback/cases.py); brings the
+   media of the rows that may go now, and looks whether they are what people have seen; claims these rows (`claim`: one
+   transaction; from then on nobody can take an answer back), writes media and labels.csv to `.vigil/outbox/<batch>/` and returns
+   the folder; `source(folder)` says how `ingest` reads it.
 2. `ingest` takes it like any other source; its samples are known by content hash, so twice is the same as once.
 3. `mark_ingested(root, settings, batch_of)` closes the rows whose media are in a manifest, and removes the folder with the last of them.
 
@@ -61,7 +62,9 @@ def export_reviewed(root: Path, settings: Settings) -> Path | None:
     if not exists(root, settings):
         return None
     with _lock(root), closing(Database(root, settings)) as database:
-        put_aside(root, Cases(database, settings.feedback))
+        cases = Cases(database, settings.feedback)
+        put_aside(root, cases)
+        cases.settle_anew()
         names = _bring(root, database, settings.feedback.queue, MediaStore(root, settings))
         rows = claim(database, settings.feedback.queue, of=names)
         if not rows:
@@ -107,7 +110,8 @@ def waiting(root: Path, settings: Settings) -> int:
     if not exists(root, settings):
         return 0
     with closing(Database(root, settings)) as database, database.read() as connection:
-        return len(within_caps(_may_go(connection), settings.feedback.queue))
+        queue = settings.feedback.queue
+        return len(within_caps([*_may_go(connection, queue), *Cases(database, settings.feedback).to_be_settled(connection)], queue))
 
 
 def claim(database: Database, queue: QueueSettings, of: Collection[str] | None = None) -> list[Waiting]:
@@ -116,7 +120,7 @@ def claim(database: Database, queue: QueueSettings, of: Collection[str] | None =
     They are marked `exported` in the same transaction, so an answer that is being handed over can no longer be taken back.
     """
     with database.write() as connection:
-        chosen = within_caps([row for row in _may_go(connection) if of is None or row["case_id"] in of], queue)
+        chosen = within_caps([row for row in _may_go(connection, queue) if of is None or row["case_id"] in of], queue)
         if not chosen:
             return []
         batch, moment = _batch_name(chosen), now()
@@ -158,7 +162,7 @@ def _bring(root: Path, database: Database, queue: QueueSettings, media: MediaSto
     One lost file keeps no other label from training: a case whose media are gone, or another file by now, is left out and logged.
     """
     with database.read() as connection:
-        pending = _may_go(connection)
+        pending = _may_go(connection, queue)
     names: dict[str, str] = {}
     if not pending:
         return names
@@ -186,8 +190,10 @@ def _brought(row: Waiting, media: MediaStore, hidden: Path) -> str:
     return ""
 
 
-def _may_go(connection: Connection) -> list[Waiting]:
-    return [row for row in _not_ingested(connection) if row["state"] == "exported" or row["decided"]]
+def _may_go(connection: Connection, queue: QueueSettings) -> list[Waiting]:
+    """What was claimed before, and what is decided by as many who agree as are needed, whatever number was when it was decided."""
+    rows = _not_ingested(connection)
+    return [row for row in rows if row["state"] == "exported" or (row["decided"] and len(row["labelled_by"]) >= queue.reviewers_needed)]
 
 
 def _not_ingested(connection: Connection) -> list[Waiting]:

@@ -1,6 +1,7 @@
 """Media by content: each file lies under its sha256, in the workspace or in an S3 bucket; what is derived of it lies beside, always on disk.
 
-What the disk kept before there was a bucket stays there, and is read there.
+What the disk kept before there was a bucket stays there, and is read there. So does what another bucket kept before (feedback/places.py): whatever is
+asked of a file is asked of each place, and a file is gone once none has it.
 
 A file is whole and synced before its name appears, so a name is never half a file. No file name of a client is used. What people
 sent, and what was made of it, is for nobody else on this machine: the folders that hold it are closed.
@@ -12,16 +13,17 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from feedback.places import Place, note, noted, place
 from workspace.errors import DataError, in_one_line
 from workspace.files import CHUNK_BYTES, atomic_file, private_folder, sha256_file, sync_folder
 from workspace.objectstore import client, is_s3, list_prefix, split_url
-from workspace.settings import FeedbackSettings, Settings
+from workspace.settings import Settings
 
 LOG = logging.getLogger("vigil.keep")
 FOLDER, DERIVED, BEFORE = Path(".vigil/media"), Path(".vigil/derived"), Path(".vigil/cases")
@@ -72,20 +74,24 @@ class MediaStore:
         for folder in (FOLDER, DERIVED, UPLOADS, OUTBOX_FOLDER):
             if (root / folder).is_dir():  # as earlier services made them, everybody on the machine could look
                 private_folder(root / folder)
-        self._clients: dict[bool, Any] = {}
+        self._buckets: dict[Place, _Bucket] = {}
         self._coming: set[Path] = set()
         self._before: set[Path] = set()  # of services before this one
 
     def begin_service(self) -> None:
         """Know what services alone make, and lies here already, for leftovers of one that was killed, whatever their age: there is one at a time."""
         self._before = set(self._of_services())
+        if self.url:
+            self._note_today()  # what an earlier Vigil stored there
 
     def put(self, path: Path, sha256: str) -> None:
         """Keep a copy of the file; durable when this returns. Again is harmless, and heals one on this disk that was damaged since."""
         if self.url:
-            with self._asked(sha256):
-                if not self._in_bucket(sha256):
-                    self._s3().upload_file(str(path), *self._key(sha256))
+            bucket = self._today()
+            if bucket.lacks(sha256):
+                self._note_today()  # before it: whatever ends this process, the place is known
+                bucket.put(path, sha256)
+                self._note_today(answered=True)
             if not self._path(sha256).is_file():
                 return
         kept = self._path(sha256)
@@ -101,13 +107,7 @@ class MediaStore:
         """Whether the media are kept."""
         if self._path(sha256).is_file():
             return True
-        if not self.url:
-            return False
-        bucket, key = self._key(sha256)
-        with suppress(MediaMissing), self._asked(sha256):
-            self._s3(quick=True).head_object(Bucket=bucket, Key=key)
-            return True
-        return False
+        return any(bucket.has(sha256) for bucket in self._places())
 
     def lies(self, sha256: str) -> bool:
         """Whether anything is there of a file: its media, also where they were kept before there was a bucket, or what was made of them."""
@@ -120,26 +120,26 @@ class MediaStore:
         if kept.is_file():
             yield kept
             return
-        if not self.url:
+        places = self._places()
+        if not places:
             raise _missing(sha256, "there is no such file in .vigil/media")
         with tempfile.TemporaryDirectory(prefix=BORROWED, dir=self.scratch()) as folder:
             path = Path(folder) / sha256
-            with self._asked(sha256):
-                try:
-                    self._s3().download_file(*self._key(sha256), str(path))
-                except FileNotFoundError as problem:
-                    if self.has(sha256):
-                        raise
-                    raise _missing(sha256, "it was deleted in this moment") from problem
+            for bucket in places[:-1]:
+                with suppress(MediaMissing):
+                    bucket.fetch(sha256, path)
+                    break
+            else:
+                places[-1].fetch(sha256, path)
             yield path
 
     def delete(self, sha256: str) -> None:
-        """Remove the media and everything derived of them. Again is harmless."""
-        if self.url:
-            with suppress(MediaMissing), self._asked(sha256):  # not every store answers as S3, which does not say that there was none
-                bucket, key = self._key(sha256)
-                self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
-            self.abort_parts(sha256)
+        """Remove the media, wherever they were kept, and everything derived of them. Again is harmless.
+
+        Raises StoreSilent where one place does not answer: then they are not gone.
+        """
+        for bucket in reversed(self._places()):  # today's last: where one of before does not answer, the file can still be read
+            bucket.delete(sha256)
         self.delete_here(sha256)
 
     def delete_here(self, sha256: str) -> None:
@@ -150,22 +150,24 @@ class MediaStore:
         shutil.rmtree(self.derived(sha256), ignore_errors=True)
 
     def abort_parts(self, sha256: str) -> None:
-        """Remove the parts that a killed process has left in the bucket of a file that it was storing; they are in no list of what is stored."""
-        from botocore.exceptions import ClientError
+        """Remove the parts that a killed process has left in a bucket of a file that it was storing; they are in no list of what is stored."""
+        for bucket in self._places():
+            bucket.abort_parts(sha256)
 
-        if not self.url:
-            return
-        (bucket, key), store = self._key(sha256), self._s3(quick=True)
-        stale = datetime.now(UTC) - timedelta(seconds=STALE_SECONDS)  # a younger one may be going on
-        with self._asked(sha256):
+    def lying_in_buckets(self) -> set[str]:
+        """The files of which a bucket has the media; of one that cannot be listed nothing is known, which is logged."""
+        found: set[str] = set()
+        for bucket in self._places():
             try:
-                for upload in store.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", []):
-                    if upload["Key"] == key and upload["Initiated"] < stale:
-                        store.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
-            except ClientError as problem:
-                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED or _code(problem) in (NO_BUCKET, *OUTDATED):
-                    raise
-                LOG.warning("%s: whether parts of %s were left there is not told: %s", self.url, sha256[:12], problem)
+                found |= bucket.files()
+            except DataError as problem:
+                LOG.warning("whether deleted media are in the bucket again is not known: %s", in_one_line(problem))
+        return found
+
+    def former(self) -> Iterator[tuple[str, bool | None]]:
+        """The buckets of before, each with whether it holds media still; None where it does not answer."""
+        for bucket in self._places()[1 if self.url else 0 :]:
+            yield bucket.url, bucket.holds_some()
 
     def delete_derived(self, sha256: str, detection_id: str) -> None:
         """Remove what was derived of the media for one detection; the media stay. Again is harmless."""
@@ -215,13 +217,118 @@ class MediaStore:
     def _path(self, sha256: str) -> Path:
         return self.root / FOLDER / _checked(sha256)
 
-    def _key(self, sha256: str) -> tuple[str, str]:
-        bucket, prefix = split_url(self.url)
-        return bucket, f"{prefix.rstrip('/')}/{_checked(sha256)}".lstrip("/")
-
     def scratch(self) -> Path:
         """A folder for files that are not kept yet, on the disk of the workspace."""
         return private_folder(self.root / UPLOADS)
+
+    def _today(self) -> "_Bucket":
+        return self._bucket(Place(self.url, self.endpoint), former=False)
+
+    def _places(self) -> list["_Bucket"]:
+        """Today's bucket, where there is one, then those of before, as they are noted now."""
+        today = place(self.url, self.endpoint)
+        former = [self._bucket(one, former=True) for one in reversed(noted(self.root)) if one != today]
+        return [self._today(), *former] if self.url else former
+
+    def _bucket(self, at: Place, former: bool) -> "_Bucket":
+        if at not in self._buckets:
+            self._buckets[at] = _Bucket(at.url, at.endpoint, former)
+        return self._buckets[at]
+
+    def _note_today(self, answered: bool = False) -> None:
+        """Note today's bucket, once it has answered: one whose name is mistyped would be asked for ever."""
+        today = place(self.url, self.endpoint)
+        if today not in noted(self.root) and (answered or self._today().answers()):
+            note(self.root, today)
+
+
+class _Bucket:
+    """One bucket with a prefix, in which media lie by content. `former`: media were kept there before, and none comes any more."""
+
+    def __init__(self, url: str, endpoint: str, former: bool) -> None:
+        self.url, self.endpoint, self.former = url, endpoint, former
+        self._clients: dict[bool, Any] = {}
+
+    def answers(self) -> bool:
+        """Whether the store answers, and has the bucket."""
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            return self._has_bucket()
+        except BotoCoreError:
+            return False
+
+    def lacks(self, sha256: str) -> bool:
+        """Whether a file is still to be stored; whether the bucket itself is there, storing tells."""
+        with self._asked(sha256):
+            return not self._in_bucket(sha256)
+
+    def has(self, sha256: str) -> bool:
+        """Whether the file is there."""
+        bucket, key = self._key(sha256)
+        with suppress(MediaMissing), self._asked(sha256):
+            self._s3(quick=True).head_object(Bucket=bucket, Key=key)
+            return True
+        return False
+
+    def put(self, path: Path, sha256: str) -> None:
+        """Store a file."""
+        with self._asked(sha256):
+            self._s3().upload_file(str(path), *self._key(sha256))
+
+    def fetch(self, sha256: str, to: Path) -> None:
+        """Have a file as `to`."""
+        with self._asked(sha256):
+            try:
+                self._s3().download_file(*self._key(sha256), str(to))
+            except FileNotFoundError as problem:
+                if self.has(sha256):
+                    raise
+                raise _missing(sha256, "it was deleted in this moment") from problem
+
+    def delete(self, sha256: str) -> None:
+        """Remove a file, and parts of it. Again is harmless."""
+        with suppress(MediaMissing), self._asked(sha256):  # not every store answers as S3, which does not say that there was none
+            bucket, key = self._key(sha256)
+            self._s3(quick=True).delete_object(Bucket=bucket, Key=key)
+        self.abort_parts(sha256)
+
+    def abort_parts(self, sha256: str) -> None:
+        """Remove the parts that a killed process has left of a file."""
+        from botocore.exceptions import ClientError
+
+        (bucket, key), store = self._key(sha256), self._s3(quick=True)
+        stale = datetime.now(UTC) - timedelta(seconds=STALE_SECONDS)  # a younger one may be going on
+        with self._asked(sha256):
+            try:
+                for upload in store.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", []):
+                    if upload["Key"] == key and upload["Initiated"] < stale:
+                        store.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+            except ClientError as problem:
+                if problem.response["ResponseMetadata"]["HTTPStatusCode"] not in REFUSED or _code(problem) in (NO_BUCKET, *OUTDATED):
+                    raise
+                LOG.warning("%s: whether parts of %s were left there is not told: %s", self.url, sha256[:12], problem)
+
+    def files(self) -> set[str]:
+        """The files that are there. Raises DataError where they cannot be listed."""
+        return _named_by_content(item.key for item in list_prefix(f"{self.url.rstrip('/')}/", self.endpoint, flat=True))
+
+    def holds_some(self) -> bool | None:
+        """Whether some file is among the first names there; None where that is not told."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, prefix = split_url(f"{self.url.rstrip('/')}/")
+        try:
+            found = self._s3(quick=True).list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/").get("Contents", [])
+        except (BotoCoreError, ClientError) as problem:
+            LOG.warning("%s: %s", self.url, problem)
+            return None
+        return bool(_named_by_content(item["Key"] for item in found))
+
+    # -- inside -------------------------------------------------------------------------------------------------------------
+    def _key(self, sha256: str) -> tuple[str, str]:
+        bucket, prefix = split_url(self.url)
+        return bucket, f"{prefix.rstrip('/')}/{_checked(sha256)}".lstrip("/")
 
     def _s3(self, quick: bool = False) -> Any:
         """`quick`: for questions, and for what is deleted, which is done while the database's write lock is held."""
@@ -231,7 +338,7 @@ class MediaStore:
         return clients[quick]
 
     def _in_bucket(self, sha256: str) -> bool:
-        """Whether it need not be stored; whether its bucket is there, storing tells."""
+        """Whether it need not be stored, see `lacks`."""
         from botocore.exceptions import ClientError
 
         bucket, key = self._key(sha256)
@@ -268,7 +375,7 @@ class MediaStore:
         except (Boto3Error, BotoCoreError, ClientError) as problem:
             LOG.warning("%s: %s", self.url, problem)  # names addresses that are not for everybody who is told of it
             cause = problem.__context__ if isinstance(problem, Boto3Error) and isinstance(problem.__context__, ClientError) else problem
-            silent = _silent(sha256, cause)
+            silent = _silent(sha256, cause, self.former)
             if _code(cause) != "AccessDenied":  # it may be the credentials: a HEAD is told no reason; whoever asks next reads the shared files anew
                 self._clients = {}
             raise silent from problem
@@ -281,14 +388,19 @@ def _code(problem: Exception) -> str:
     return str(problem.response.get("Error", {}).get("Code", "")) if isinstance(problem, ClientError) else ""
 
 
-def _silent(sha256: str, problem: Exception) -> StoreSilent:
+def _silent(sha256: str, problem: Exception, former: bool) -> StoreSilent:
     from botocore.exceptions import ClientError
 
     code, status = _code(problem), problem.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(problem, ClientError) else 0
     gone, refused = code in (*NOT_THERE, NO_BUCKET), 400 <= status < 500  # a file alone that is not there is MediaMissing
     why = "has no bucket of the name that feedback.media_url gives" if gone else "refuses it" if refused else "does not answer"
     next_step = "Try again; see whether the store answers, has the bucket, and takes the credentials of the service."
-    silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=f"the store of the media {why}", next_step=next_step)
+    store = "the store of the media"
+    if former:
+        store = "a store in which media were kept before, and may lie still,"
+        why = "has no bucket of that name" if gone else why
+        next_step = f"{next_step} `vigil doctor` names it, and forgets it where it is given up."
+    silent = StoreSilent(f"The media {sha256[:12]} cannot be had.", why=f"{store} {why}", next_step=next_step)
     silent.refused = refused and not gone and code not in OUTDATED
     return silent
 
@@ -312,14 +424,8 @@ def lying_here(root: Path) -> set[str]:
     return {path.name for folder in (FOLDER, DERIVED) if (root / folder).is_dir() for path in (root / folder).iterdir() if _SHA256.fullmatch(path.name)}
 
 
-def lying_in_bucket(settings: FeedbackSettings) -> set[str]:
-    """The files of which the bucket has the media; of one that cannot be listed nothing is known, which is logged."""
-    try:
-        found = list_prefix(f"{settings.media_url.rstrip('/')}/", settings.s3_endpoint_url, flat=True)
-    except DataError as problem:
-        LOG.warning("whether deleted media are in the bucket again is not known: %s", in_one_line(problem))
-        return set()
-    return {name for item in found if _SHA256.fullmatch(name := item.key.rpartition("/")[2])}
+def _named_by_content(keys: Iterable[str]) -> set[str]:
+    return {name for key in keys if _SHA256.fullmatch(name := key.rpartition("/")[2])}
 
 
 def _missing(sha256: str, why: str) -> MediaMissing:

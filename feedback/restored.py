@@ -24,7 +24,7 @@ from feedback.database import Database, exists
 from feedback.erasing import taken_out
 from feedback.forgetting import NOW, ask_again, erased_case
 from feedback.handover import WHO as HANDOVER
-from feedback.keep import MediaStore, StoreSilent, lying_here, lying_in_bucket, one_of_many
+from feedback.keep import MediaStore, StoreSilent, lying_here, one_of_many
 from feedback.retention import WHO as RETENTION
 from feedback.tables import CASES, ERASURES, MEDIA, OUTBOX
 from workspace.errors import first_few, in_one_line
@@ -182,12 +182,10 @@ def _back_in_batches(connection: Connection, root: Path) -> set[str]:
 
 
 def _back_in_bucket(database: Database, settings: Settings) -> set[str]:
-    """Files that were deleted, and that the bucket has again, where there is one. It is listed last: what is deleted meanwhile is not back."""
-    if not settings.feedback.media_url:
-        return set()
+    """Files that were deleted, and that a bucket has again, where there is one. It is listed last: what is deleted meanwhile is not back."""
     with database.read() as connection:
         gone = set(connection.execute(select(MEDIA.c.sha256).where(MEDIA.c.state == "deleted")).scalars())
-    return gone & lying_in_bucket(settings.feedback) if gone else set()
+    return gone & MediaStore(database.root, settings).lying_in_buckets() if gone else set()
 
 
 def _deleted(connection: Connection, lying: Collection[str]) -> set[str]:

@@ -55,6 +55,7 @@ class Service:
         self.media.begin_service()
         self.accounts = Accounts(self.database, secret, settings.feedback)
         self.cases = Cases(self.database, settings.feedback, secret.key("cases"))
+        self.cases.settle_anew()  # the settings of this start may want another number of reviewers
         self.webhooks = Webhooks(self.database, secret, settings.feedback)
         self.detections = Detections(self.database, self.media, self.cases, self.webhooks, settings.feedback)
         self.retention = self.detections.retention

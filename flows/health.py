@@ -177,6 +177,24 @@ def _restored(patient: Patient) -> Iterator[Row]:
             )
 
 
+def _media(patient: Patient) -> Iterator[Row]:
+    """The buckets in which media were kept before: what is erased or due goes from there too, and waits where one does not answer."""
+    from feedback.keep import MediaStore
+    from feedback.places import FORGET
+
+    try:
+        for url, holds in MediaStore(patient.root, patient.settings).former():
+            forget = FORGET.format(url=url)
+            if holds is None:
+                found = "does not answer: what is to be erased or deleted waits for it"
+            else:
+                found = "holds some still: they are read there, and go from there" if holds else f"holds none any more; {forget} has it be asked no more"
+            next_step = f"see what its store says; where it is given up, whatever it holds: {forget}"
+            yield _row("media", holds is not None, f"{url}, where media were kept before, {found}", next_step)
+    except VigilError as problem:
+        yield _refused("media", problem)
+
+
 def _models(patient: Patient) -> Iterator[Row]:
     """The registry, and the model that leads: of a registry that is damaged nothing more is asked."""
     if wrong := registry.damage(patient.root, patient.settings):
@@ -239,6 +257,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Row]], ...] = (
     _service,
     _erasures,
     _restored,
+    _media,
     _models,
 )
 

@@ -384,6 +384,9 @@ def doctor(
     database_is_right: Annotated[
         bool, typer.Option("--database-is-right", help="The database named now is this workspace's, whatever either belonged to before.")
     ] = False,
+    forget_media_place: Annotated[
+        str, typer.Option(metavar="URL", help="A bucket where media were kept before is asked no more, whatever it holds.", show_default=False)
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Find what a dead process left, and with --fix close it."""
@@ -391,7 +394,7 @@ def doctor(
 
     root = root_of(workspace)
     words = {"fix": fix, "push": push, "pull": pull, "remote": remote, "clock_is_right": clock_is_right, "database_is_right": database_is_right}
-    rows, done = examine_and_fix(root, settings_of(root), **words)
+    rows, done = examine_and_fix(root, settings_of(root), **words, forget_media_place=forget_media_place)
     emit({"checks": rows, "done": done}, render_checks(rows, done), as_json)
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
 

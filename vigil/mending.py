@@ -25,6 +25,7 @@ def examine_and_fix(
     remote: bool = False,
     clock_is_right: bool = False,
     database_is_right: bool = False,
+    forget_media_place: str = "",
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The doctor's findings, and what was done about them."""
     from flows.environment import prepare_environment
@@ -41,6 +42,12 @@ def examine_and_fix(
 
         with lease(root, "doctor", decides=False), closing(Database(root, settings, take_over=True)) as database:
             done.append(f"{database.shown_url} is this workspace's database")
+    if forget_media_place:
+        from feedback.places import forget
+
+        with lease(root, "doctor", decides=False):
+            forget(root, forget_media_place)
+        done.append(f"forgot {forget_media_place}: what it holds stays there, and is nobody's to erase here")
     if fix or push or pull or remote or clock_is_right:
         from flows.closing import finish_commit
         from pipelines.stage import Progress

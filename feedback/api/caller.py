@@ -44,6 +44,11 @@ class Buckets:
             self._left.popitem(last=False)
         return 0.0 if left >= 1 else (1 - left) * 60 / self.a_minute
 
+    def owe(self, who: str, number: int, moment: float) -> None:
+        """Count so many more that came with one that was let in: what there is no room for is made up before the next one may come."""
+        left, since = self._left.pop(who, (float(self.a_minute), moment))
+        self._left[who] = (left - number, since)
+
 
 class Callers:
     """Tells who asks. One for an app."""
@@ -76,6 +81,10 @@ class Callers:
         """Count an upload. Raises Problem 429."""
         self._limit(self.uploads, actor, request)
 
+    def further_files(self, actor: Actor, request: Request, number: int) -> None:
+        """Count what else a batch holds whose first file was let in: it is taken whole, or one larger than the rate never would be."""
+        self.uploads.owe(_who(actor, request), number, time.monotonic())
+
     def sign_up(self, request: Request) -> None:
         """Count a sign-up from this address, by the hour. Raises Problem 429."""
         wait = self.until_sign_up(request)
@@ -105,7 +114,7 @@ class Callers:
         return session.actor
 
     def _limit(self, buckets: Buckets, actor: Actor, request: Request) -> None:
-        wait = buckets.take(f"user:{actor.user_id}" if actor.user_id else address_of(request), time.monotonic())
+        wait = buckets.take(_who(actor, request), time.monotonic())
         if wait:
             raise Problem(429, "Too many requests.", next_step="Wait as Retry-After says.", retry_after_seconds=int(wait) + 1)
 
@@ -184,6 +193,11 @@ def install_refusals(app: FastAPI, root: Path) -> None:
 async def broken_off(_: Request, __: Exception) -> Response:
     """The client has gone; nobody reads this, but it is no failure of the service."""
     return problem_response(400, "The connection ended before the body did.", "Send it again.", {"Connection": "close"})
+
+
+def _who(actor: Actor, request: Request) -> str:
+    """Whom a request is counted for."""
+    return f"user:{actor.user_id}" if actor.user_id else address_of(request)
 
 
 def _unknown(detail: str) -> Problem:

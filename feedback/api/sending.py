@@ -76,6 +76,7 @@ def add_sending(routes: APIRouter, door: Door, callers: Callers, changes: Change
         _refuse_doubled(request)
         callers.upload(actor, request)
         async with received(request, service.media, settings.serve.max_upload_bytes, settings.feedback.max_batch_files) as form:
+            callers.further_files(actor, request, len(form.files) - 1)
             found = await _take(door, await callers.by_now(request), form.files, _Asked(policy, mode, idempotency_key).of_form(form))
             names = [file.file_name for file in form.files]
         return json_response({"detections": [{**row, "file": name} for row, name in zip(found, names, strict=True)]}, 202)

@@ -18,15 +18,16 @@ from feedback.access import Actor
 from feedback.accounts import Accounts
 from feedback.cases import AlreadyReviewed, NotReviewable, TooLate, agreed_identity, decided, disguised, unanswered
 from feedback.erasing import Erasing
-from feedback.handover import claim, export_reviewed
+from feedback.handover import claim, export_reviewed, waiting
 from feedback.ordering import Candidate, gold_slots, in_order, uncertainty_of, use_of
 from feedback.retention import Retention
 from feedback.secret import Secret
+from feedback.service import Service
 from feedback.tables import AUDIT, CASES, OUTBOX, REVIEWS, USERS
 from tests.feedback.conftest import Make, ask
 from tests.feedback.test_gathering import gathering_of
 from tests.feedback.test_handover import rows_of
-from tests.feedback.world import JPEG, World
+from tests.feedback.world import JPEG, World, write_settings
 from vigil.opening import open_workspace
 from vigil.reading import render_status, status_of
 
@@ -117,6 +118,62 @@ def test_one_suffices_where_the_settings_say_so(tmp_path: Path) -> None:
     found = world.cases.review(world.ann, case_id, "real")
     assert found is not None and found["state"] == "decided" and found["handover"] == "waiting"
     world.close()
+
+
+def test_answers_that_suffice_once_fewer_reviewers_are_needed_are_labels(world: World) -> None:
+    """They stayed open for ever: who had answered was refused a second answer, and who works alone never trained anything."""
+    ids = [world.upload(JPEG + bytes([number]))[1] for number in range(6)]
+    for case_id, label in zip(ids, ("fake", "real", "unsure", "fake", "fake"), strict=False):
+        world.cases.review(world.ann, case_id, label)
+    world.cases.set_gold(world.cy, ids[3], "fake")
+    world.cases.undo(world.ann, ids[4])
+    fewer = write_settings(world.root, world.settings.feedback.database_url, queue__reviewers_needed=1)
+    assert waiting(world.root, world.settings) == 0 and waiting(world.root, fewer) == 2 and outbox(world) == {}, "to ask changes nothing"
+    service = Service(world.root, fewer, Secret(b"s" * 32))
+    assert [world.case(case_id)["state"] for case_id in ids] == ["decided"] * 3 + ["open"] * 3
+    assert outbox(world) == dict.fromkeys(ids[:2], "waiting") and waiting(world.root, fewer) == 2
+    assert service.cases.settle_anew() == 0 and actions(world, f"case:{ids[0]}") == ["case.open", "case.label", "case.decide"]
+    assert world.case(ids[0])["decided_at"] == world.case(ids[0])["reviews"][0]["created_at"], "as a known case is shown to who has answered it"
+    service.close()
+
+
+def test_a_hand_over_takes_answers_that_suffice_by_now_without_a_service(tmp_path: Path) -> None:
+    world = World(tmp_path / "w")
+    _, case_id = world.upload(JPEG + b"one")
+    world.cases.review(world.ann, case_id, "fake")
+    assert export_reviewed(world.root, world.settings) is None
+    folder = export_reviewed(world.root, write_settings(world.root, queue__reviewers_needed=1))
+    assert folder is not None and [row["case_id"] for row in rows_of(folder)] == [case_id]
+    world.close()
+
+
+@pytest.mark.parametrize("by", ["service", "hand-over"])
+def test_a_label_of_too_few_reviewers_is_not_handed_over_once_more_are_needed(world: World, by: str) -> None:
+    """It trained all the same, where the setting says how many have to agree before a label may."""
+    one, two, unsure, gone = (world.upload(JPEG + content)[1] for content in (b"one", b"two", b"unsure", b"gone"))
+    fewer = write_settings(world.root, world.settings.feedback.database_url, queue__reviewers_needed=1)
+    world.cases.settings = fewer.feedback
+    world.cases.review(world.ann, gone, "real")
+    assert [row["case_id"] for row in claim(world.database, fewer.feedback.queue)] == [gone]
+    world.cases.review(world.ann, one, "fake", identity="p7")
+    world.cases.review(world.ann, unsure, "unsure")
+    world.cases.settings = world.settings.feedback
+    world.decide(two, "fake")
+    assert waiting(world.root, world.settings) == 2, "what was claimed stays"
+    if by == "service":
+        Service(world.root, world.settings, Secret(b"s" * 32)).close()
+    else:
+        folder = export_reviewed(world.root, world.settings)
+        assert folder is not None and {row["case_id"] for row in rows_of(folder)} == {two, gone}
+    assert [(world.case(case_id)["state"], world.case(case_id)["label"]) for case_id in (one, two, unsure)] == [
+        ("open", ""), ("decided", "fake"), ("decided", "unsure"),
+    ]  # fmt: skip
+    assert world.case(one)["identity"] == "" and one not in outbox(world) and actions(world, f"case:{one}")[-1] == "case.reopen"
+    with pytest.raises(AlreadyReviewed):
+        world.cases.review(world.ann, one, "fake")
+    found = world.cases.review(world.bob, one, "fake")
+    assert found is not None and (found["state"], found["handover"], found["answers"]) == ("decided", "waiting", 2)
+    assert audit.verify(world.database).broken_at == 0
 
 
 def test_nobody_answers_twice_their_own_or_a_settled_case(world: World) -> None:

@@ -135,12 +135,12 @@ def test_parts_that_a_killed_service_left_in_the_bucket_go_with_the_file(endpoin
     store = MediaStore(tmp_path, write_settings(tmp_path, media_url="s3://media/parts", s3_endpoint_url=endpoint))
     keys = [f"parts/{SHA256}", f"parts/{'b' * 64}", f"parts/{SHA256}.other"]
     for key in keys:
-        upload = store._s3().create_multipart_upload(Bucket="media", Key=key)["UploadId"]
-        store._s3().upload_part(Bucket="media", Key=key, UploadId=upload, PartNumber=1, Body=CONTENT)
+        upload = store._today()._s3().create_multipart_upload(Bucket="media", Key=key)["UploadId"]
+        store._today()._s3().upload_part(Bucket="media", Key=key, UploadId=upload, PartNumber=1, Body=CONTENT)
     store.delete(SHA256)
-    assert sorted(upload["Key"] for upload in store._s3().list_multipart_uploads(Bucket="media")["Uploads"]) == sorted(keys[1:])
+    assert sorted(upload["Key"] for upload in store._today()._s3().list_multipart_uploads(Bucket="media")["Uploads"]) == sorted(keys[1:])
     store.abort_parts("b" * 64)
-    assert [upload["Key"] for upload in store._s3().list_multipart_uploads(Bucket="media")["Uploads"]] == keys[2:]
+    assert [upload["Key"] for upload in store._today()._s3().list_multipart_uploads(Bucket="media")["Uploads"]] == keys[2:]
 
 
 def test_a_store_out_of_reach_is_named_and_nothing_is_taken_for_missing(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,16 @@ def test_a_bucket_is_one_callers_and_the_least_recently_seen_is_forgotten() -> N
     assert buckets.take("c", 0.0) == 0 and buckets.take("b", 0.0) == 60 and buckets.take("a", 0.0) == 0
 
 
+def test_what_is_owed_is_made_up_before_the_next_one_may_come() -> None:
+    buckets = Buckets(60)
+    assert buckets.take("a", 0.0) == 0
+    buckets.owe("a", 99, 0.0)
+    assert buckets.take("a", 0.0) == pytest.approx(41), "forty are owed, and the next is one"
+    assert buckets.take("a", 40.5) == pytest.approx(0.5) and buckets.take("a", 41.0) == 0
+    buckets.owe("b", 1, 41.0)
+    assert buckets.take("b", 41.0) == 0, "whom it has forgotten, or never seen"
+
+
 # -- the application itself, without its workers: what is accepted waits ---------------------------------------------------------
 FILE = {"files": {"file": ("a.jpg", b"\xff\xd8\xff not really")}}
 
@@ -87,6 +97,19 @@ def test_uploads_and_sign_ups_have_rates_of_their_own(make: Make) -> None:
     given = {"json": {"name": "New", "email": "new@example.org", "user_name": "new", "password": PASSWORD}}
     made, refused = ask(app, ("POST", "/v1/sign-up", given), ("POST", "/v1/sign-up", given))
     assert made.status_code == 201 and is_problem(refused, 429) and int(refused.headers["Retry-After"]) > 60
+
+
+def test_each_file_of_a_batch_counts_as_an_upload_and_a_batch_that_is_let_in_is_taken_whole(make: Make) -> None:
+    """A batch was one upload: by default an account could send 32 times what is stated."""
+    app, people = make(uploads_per_minute=4)
+    three = ("POST", "/v1/detections/batch", {"files": [("file", (name, name.encode())) for name in "abc"]})
+    upload = ("POST", "/v1/detections?wait=0", FILE)
+    answers = ask(app, three, three, upload, three, key=people["vera"][1])
+    assert [answer.status_code for answer in answers] == [202, 202, 429, 429], "there was room for the first file of the second"
+    assert 31 <= int(answers[2].headers["Retry-After"]) <= 46, "two are owed, and one more is to come: a minute refills four"
+    assert ask(app, ("GET", "/v1/users/me", {}), key=people["vera"][1])[0].status_code == 200
+    more = {"files": [("file", (name, name.encode())) for name in "abcdefgh"]}
+    assert ask(app, ("POST", "/v1/detections/batch", more), key=people["rob"][1])[0].status_code == 202, "more than a minute's"
 
 
 def test_a_full_queue_is_429_and_stores_nothing(make: Make) -> None:

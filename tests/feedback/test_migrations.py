@@ -130,10 +130,12 @@ def test_every_row_of_the_first_service_is_carried_over(
 def test_what_was_carried_over_goes_on_working(kind: str, tmp_path: Path) -> None:
     rows = earlier_rows([("fake", "ann"), ("", ""), ("real", "ann"), ("fake", "bob")], 1, 1)
     database, _ = open_carried(kind, tmp_path, rows)
-    vigil_settings = write_settings(tmp_path, database.url.replace("postgresql+psycopg", "postgresql") if kind == "postgresql" else "")
+    url = database.url.replace("postgresql+psycopg", "postgresql") if kind == "postgresql" else ""
+    vigil_settings = write_settings(tmp_path, url)
     cases = Cases(database, vigil_settings.feedback)
     assert cases.counts() == {"open": 1, "decided": 3, "quarantined": 0, "erased": 0, "to_be_handed_over": 2}
-    assert waiting(tmp_path, vigil_settings) == 2
+    assert waiting(tmp_path, vigil_settings) == 0, "one person answered each, and two are needed by now"
+    assert waiting(tmp_path, write_settings(tmp_path, url, queue__reviewers_needed=1)) == 2
     found = cases.get("c" + "0" * 31)
     assert found is not None and found["reviews"][0]["reviewer"] == "ann" and found["label"] == "fake" and len(found["detections"]) == 2
     with database.write() as connection:  # numbers go on above those that were carried over

@@ -148,7 +148,9 @@ class FeedbackSettings(Block):
     login_attempts: Positive = Field(5, description="Wrong passwords in a row before an account is locked.")
     lock_minutes: Minutes = Field(15, description="For so long.")
     requests_per_minute: Positive = Field(6000, description="Of one account, whatever keys it uses, or (not logged in) address.")
-    uploads_per_minute: Positive = Field(600, description="Of one account, whatever keys it uses.")
+    uploads_per_minute: Positive = Field(
+        600, description="Files of one account, whatever keys it uses. A batch is let in by its first; what it has too many of is waited for after it."
+    )
     sign_ups_per_hour: Positive = Field(30, description="Of one address.")
     reference_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that a file may be fetched from by URL, and s3://bucket names.")
     webhook_hosts: tuple[str, ...] = Field((), strict=False, description="Hosts that webhooks may go to.")
