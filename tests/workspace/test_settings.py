@@ -269,6 +269,16 @@ def test_a_wrong_value_is_refused_by_name(path, value, says):
     assert says in mistakes_of(change(path, value))
 
 
+@pytest.mark.parametrize(("key", "nothing"), [("forgers", []), ("fakes_per_real", 0.0), ("max_clips", 0)])
+def test_forged_clips_are_asked_for_only_where_some_are_made(key, nothing):
+    """The last two were accepted: hours later there was no fake to train on, and more media were asked for."""
+    raw = change(f"forge.{key}", nothing)
+    why = mistakes_of(raw)
+    assert "budget.forged_fraction" in why and f"forge.{key}" in why
+    raw["budget"]["forged_fraction"] = 0.0
+    parse_settings(raw)
+
+
 @pytest.mark.parametrize(("size", "steps", "eps"), [(0.009, 3, 0.027), (0.009, 11, 0.099), (0.0003, 17, 0.0051), (0.0125, 4, 0.05)])
 def test_steps_that_reach_the_bound_exactly_are_enough(size, steps, eps):
     """By the digits of floating point 0.009 * 3 is less than 0.027, and was refused as too small."""
