@@ -279,6 +279,16 @@ def test_forged_clips_are_asked_for_only_where_some_are_made(key, nothing):
     parse_settings(raw)
 
 
+def test_a_critic_needs_a_part_of_the_loss_that_reaches_the_heads():
+    """By the critic alone, which reads the embedding, phase 2 trained neither LSTM nor head, in silence."""
+    raw = change("train.wasserstein", 1.0)
+    parse_settings(raw)
+    raw["train"]["distance"] = "critic"
+    assert "wasserstein (1) must be less than 1 with distance: critic" in mistakes_of(raw)
+    raw["train"]["wasserstein"] = 0.99
+    parse_settings(raw)
+
+
 @pytest.mark.parametrize(("size", "steps", "eps"), [(0.009, 3, 0.027), (0.009, 11, 0.099), (0.0003, 17, 0.0051), (0.0125, 4, 0.05)])
 def test_steps_that_reach_the_bound_exactly_are_enough(size, steps, eps):
     """By the digits of floating point 0.009 * 3 is less than 0.027, and was refused as too small."""

@@ -93,6 +93,15 @@ class PretrainSettings(PhaseSettings):
 class TrainSettings(PhaseSettings):
     """Phase 2."""
 
+    RULES = (
+        *PhaseSettings.RULES,
+        Rule(
+            ("distance", "wasserstein"),
+            lambda distance, weight: distance != "critic" or weight < 1,
+            "wasserstein ({wasserstein:g}) must be less than 1 with distance: critic, which reads the embedding: nothing else would train LSTM and heads",
+        ),
+    )
+
     loss: Literal["focal", "bce"] = Field("focal", description="Of the classification part.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Focus on hard clips; 0 is plain cross-entropy.")
     wasserstein: Fraction = Field(0.2, description="Weight of the distance between real and fake; cross-entropy has the rest.")
