@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from model import loop as loop_module
+from model import training
 from model.data import MemoryClips, labels_of
 from model.export import export_onnx
 from model.loop import learning_rate
@@ -384,6 +385,23 @@ def test_a_frozen_backbone_stands_still_for_its_part_of_the_steps_and_then_learn
     assert not same(still, small_model(1)), "the rest learned"
     assert any(not torch.equal(tensor, start[name]) for name, tensor in later.backbone.named_parameters())
     assert all(parameter.requires_grad for parameter in later.parameters())
+
+
+@pytest.mark.parametrize(("frozen", "steps"), [(0.0, 3), (0.5, 8), (1.0, 3)])
+def test_patience_counts_from_where_the_backbone_learns(frozen, steps, tmp_path, monkeypatch):
+    """Looks at a network whose backbone stood still counted: `frozen-then-all` ended before `all`, in silence. Where it stands still to the end all count."""
+    monkeypatch.setattr(training, "_validate", lambda *_: {"val_loss": 1.0, "val_refinement": 1.0, "val_auc": 0.5})  # never better than at the first look
+    start = {name: tensor.clone() for name, tensor in small_model(1).backbone.named_parameters()}
+    raw, advance = {}, loop_module.Loop._advance
+
+    def watched(self, work):
+        advance(self, work)
+        raw.update({name: tensor.clone() for name, tensor in self.model.backbone.named_parameters()})
+
+    monkeypatch.setattr(loop_module.Loop, "_advance", watched)
+    _, report = run(fit, tmp_path, steps=12, validate_every=1, patience=2, frozen=frozen, adversarial_steps=0)
+    assert report.steps == steps
+    assert all(torch.equal(tensor, start[name]) for name, tensor in raw.items()) == (frozen == 1.0)
 
 
 @pytest.mark.slow

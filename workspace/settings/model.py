@@ -118,7 +118,9 @@ class TrainSettings(PhaseSettings):
     adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")
     adversarial_steps: NotNegative = Field(1, description="0 switches attacks during training off.")
     ema: Fraction = Field(0.99, description="Decay of the averaged weights that are kept.")
-    frozen: Fraction = Field(0.0, description="Part of the steps during which the backbone stands still (`frozen-then-all`).")
+    frozen: Fraction = Field(
+        0.0, description="Part of the steps during which the backbone stands still (`frozen-then-all`); below 1, `patience` counts looks after it alone."
+    )
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
 
 
