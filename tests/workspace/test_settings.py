@@ -18,6 +18,7 @@ from workspace.settings import (
     Settings,
     SourceSettings,
     StageVersions,
+    TrainSettings,
     load_settings,
     parse_settings,
 )
@@ -287,6 +288,18 @@ def test_a_critic_needs_a_part_of_the_loss_that_reaches_the_heads():
     assert "wasserstein (1) must be less than 1 with distance: critic" in mistakes_of(raw)
     raw["train"]["wasserstein"] = 0.99
     parse_settings(raw)
+
+
+def test_attacks_during_training_need_a_step_after_the_warm_up():
+    """They begin after it, which no sentence said: `warmup: 1` gave a model that no attacked clip was shown to, whatever was asked for."""
+    raw = change("train.warmup", 1.0)
+    assert "warmup (1) leaves no step" in mistakes_of(raw)
+    for off in ("adversarial_fraction", "adversarial_eps", "adversarial_steps"):
+        parse_settings({**raw, "train": {**raw["train"], off: type(raw["train"][off])(0)}})
+    raw["train"]["warmup"] = 0.99
+    parse_settings(raw)
+    description = TrainSettings.model_fields["adversarial_fraction"].description
+    assert description is not None and "`warmup`" in description
 
 
 @pytest.mark.parametrize(("size", "steps", "eps"), [(0.009, 3, 0.027), (0.009, 11, 0.099), (0.0003, 17, 0.0051), (0.0125, 4, 0.05)])
