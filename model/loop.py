@@ -75,10 +75,13 @@ def clip_gradients(model: nn.Module, most: float) -> float:
 
 
 class Loop:
-    """One phase of training a model; `run` does it, from the last checkpoint where there is one."""
+    """One phase of training a model; `run` does it, from the last checkpoint where there is one.
 
-    def __init__(self, model: nn.Module, settings: PhaseSettings, *, ema: float, clip_norm: float, folder: Path) -> None:
-        self.model, self.settings, self.ema, self.clip_norm, self.folder = model, settings, ema, clip_norm, folder
+    Looks at validation within the first `frozen` steps do not count against patience: what is to learn has not begun to.
+    """
+
+    def __init__(self, model: nn.Module, settings: PhaseSettings, *, ema: float, clip_norm: float, folder: Path, frozen: int = 0) -> None:
+        self.model, self.settings, self.ema, self.clip_norm, self.folder, self.frozen = model, settings, ema, clip_norm, folder, frozen
         decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]  # norms and biases are not drawn to zero
         groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -163,7 +166,7 @@ class Loop:
             self.best = {name: tensor.clone() for name, tensor in self.averaged.items()}
             self.best_step, self.looks = self.step, 0
             self.best_loss = math.inf if figures is None else loss
-        else:
+        elif self.step > self.frozen:
             self.looks += 1
 
     def _fits(self) -> AbstractContextManager[None]:

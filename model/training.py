@@ -134,7 +134,9 @@ def fit(
     depends = _depends("fit", model, train_set, val_set, settings, seed, augment, version) | {"base": run_key(base, {}) if base is not None else ""}
     depends |= {"met": sorted(met)} if base is not None else {}
     task = _Fit(model, train_set, settings, seed, augment, base if settings.distillation > 0 else None, met)
-    loop = Loop(task.learning, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=Path(checkpoint_dir) / f"fit-{run_key(model, depends)}")
+    folder = Path(checkpoint_dir) / f"fit-{run_key(model, depends)}"
+    waits = task.frozen if task.frozen < settings.steps else 0  # a backbone that stands still to the end is not waited for
+    loop = Loop(task.learning, settings, ema=settings.ema, clip_norm=settings.clip_norm, folder=folder, frozen=waits)
     device = task.device
 
     def validate() -> Mapping[str, float] | None:
@@ -166,6 +168,7 @@ class _Fit:
     ) -> None:
         self.model, self.train_set, self.settings, self.seed, self.augment = model, train_set, settings, seed, augment
         self.device, self.fake = _device(model), labels_of(train_set.rows)
+        self.frozen = round(settings.frozen * settings.steps)  # steps during which the backbone stands still
         self.taught = _taught(train_set.rows, met)
         self.base = base.to(self.device).eval() if base is not None and self.taught.any() else None
         self.critic = _critic(model.features, seed).to(self.device) if settings.distance == "critic" and settings.wasserstein > 0 else None
@@ -191,7 +194,7 @@ class _Fit:
             inputs.append((self._attack(padded, lengths, fake[part], attacked[part], step, part.start), lengths))
         teacher = parallel.gathered(torch.cat(teachers), len(chosen))
         train_mode(self.model)
-        self.model.backbone.requires_grad_(step >= round(self.settings.frozen * self.settings.steps))
+        self.model.backbone.requires_grad_(step >= self.frozen)
         if len(parts) == 1 and parallel.size() == 1:
             loss, figures = self.loss(self._told(inputs[0], step, 0), fake, taught, teacher)
             loss.backward()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_NAMED = 20
+LARGE_ENOUGH = 0.9  # least part of the files looked at whose pictures are; a few thumbnails hold no batch
 # What nobody opened says nothing about the media of a batch: files at no place of their data set, in no table of it, gone, too big, or with two labels.
 OPENED = frozenset(REASONS) - {"file not found", "a folder", "not a regular file"}
 ODD_NAMES = (NOT_MEDIA, EMPTY)  # somebody's notes between the files are no sign of corrupt videos: these count where the name says that it is one
@@ -131,8 +132,8 @@ def checks_of(limits: ValidateSettings) -> list[Check]:
         Check("a real has no generator and no donor", "empty", "usable", values("said_of_real", [""])),
         Check("a face is found in enough frames for a clip", limits.min_face_found, "looked_at", values("face_found", [True], limits.min_face_found)),
         Check(
-            "pictures are large enough", f"{limits.min_size_px} px in {limits.min_decodable} of the files", "looked_at",
-            gxe.ExpectColumnValuesToBeBetween(column="short_side_px", min_value=limits.min_size_px, mostly=limits.min_decodable),
+            "pictures are large enough", f"{limits.min_size_px} px in {LARGE_ENOUGH} of the files", "looked_at",
+            gxe.ExpectColumnValuesToBeBetween(column="short_side_px", min_value=limits.min_size_px, mostly=LARGE_ENOUGH),
         ),
     ]  # fmt: skip
 

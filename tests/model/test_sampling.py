@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model import parallel
 from model.data import ClipDataset, MemoryClips, epoch_hash, epoch_order, mixed_seed, stack, to_tensor, with_columns
 from model.sampling import balanced_batches
 from tests.model.toys import toy_clip, toy_clips
@@ -156,11 +157,11 @@ def test_both_classes_have_the_same_share_of_pictures_wherever_both_kinds_have_e
     assert abs(real - fake) < 0.04
 
 
-def test_where_all_fakes_are_forged_the_batches_are_those_of_the_rule_of_before():
-    """What was measured with such sets stands on them: the digest is that of the batches of 30 November 2026."""
+def test_where_all_fakes_are_forged_the_batches_hold_the_clips_of_the_rule_of_before():
+    """What was measured with such sets stands on them: the digest is that of the batches of 30 November 2026, each sorted, since their order has changed."""
     sets = [((40, 60, 2, 0, 0),), ((20, 0, 1, 0, 0), (30, 30, 3, 0, 0)), ((5, 90, 1, 0, 0), (9, 9, 1, 0, 0))]
-    batches = [take(weeks_of(*weeks), batch, 60, seed=batch) for weeks in sets for batch in (7, 16, 32)]
-    assert hashlib.sha256(repr(batches).encode()).hexdigest() == "898801dffc3797bfa7fc44de996b6d7f23b5223838bf7083d0643b15c7c560d3"
+    batches = [[sorted(chosen) for chosen in take(weeks_of(*weeks), batch, 60, seed=batch)] for weeks in sets for batch in (7, 16, 32)]
+    assert hashlib.sha256(repr(batches).encode()).hexdigest() == "58346440d994c8de2dad123b74f6790040e097a55f0d980b4720e60259aec6be"
 
 
 def test_reals_without_a_fake_of_their_kind_are_still_seen():
@@ -173,6 +174,43 @@ def shares_of_pictures(rows):
     """Part of the reals and of the fakes drawn that are pictures."""
     drawn = pd.concat([rows.iloc[chosen] for chosen in take(rows, 8, 220)])
     return tuple((drawn.loc[drawn["label"] == label, "kind"] == "image").mean() for label in ("real", "fake"))
+
+
+SETS = {"a week beside a history": WEEK, "a first week": weeks_of((30, 30, 1, 0, 0)), "two weeks": weeks_of((20, 20, 2, 0, 0), (10, 10, 2, 0, 0)),
+        "some collected": weeks_of((20, 20, 1, 9, 9), (10, 10, 2, 5, 5))}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", SETS.values(), ids=SETS)
+@pytest.mark.parametrize(("batch", "at_once"), [(4, 2), (8, 2), (8, 4), (32, 2), (32, 8), (6, 3), (9, 3), (10, 5)])
+def test_each_piece_of_a_batch_holds_both_classes(rows, batch, at_once):
+    """Batches came as RRFF: where micro_batch, or a process's share, is 2, batch norm took away what tells the classes apart, and nothing was learned."""
+    for chosen in take(rows, batch, 40):
+        fake = (rows["label"].iloc[chosen] == "fake").tolist()
+        pieces = [sum(fake[start : start + at_once]) for start in range(0, batch, at_once)]
+        assert all(0 < fakes < at_once for fakes in pieces), fake
+
+
+@pytest.mark.parametrize("rows", SETS.values(), ids=SETS)
+@pytest.mark.parametrize(("batch", "processes"), [(8, 4), (32, 16), (4, 2), (6, 2), (32, 4)])
+def test_each_process_s_share_of_a_batch_holds_both_classes(rows, batch, processes, monkeypatch):
+    monkeypatch.setattr(parallel, "size", lambda: processes)
+    for rank in range(processes):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        for chosen in take(rows, batch, 20):
+            assert set(rows["label"].iloc[chosen[parallel.share(batch)]]) == {"real", "fake"}
+
+
+@pytest.mark.parametrize("rows", SETS.values(), ids=SETS)
+@pytest.mark.parametrize("batch", [5, 6, 8, 32])
+def test_of_a_pair_the_one_stands_next_to_the_other(rows, batch):
+    """Where two are shown at once, these two are: what differs between them is the forgery."""
+    met = 0
+    for chosen in take(rows, batch, 40):
+        names, sources = (rows[column].iloc[chosen].tolist() for column in ("clip_id", "source_clip"))
+        beside = {name for at, name in enumerate(names) if name in sources[max(0, at - 1) : at + 2]}
+        assert beside == set(names) & set(sources)
+        met += len(beside)
+    assert met > 0
 
 
 def test_every_clip_is_seen():

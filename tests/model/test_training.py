@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from model import loop as loop_module
-from model.data import labels_of
+from model import training
+from model.data import MemoryClips, labels_of
 from model.export import export_onnx
 from model.loop import learning_rate
 from model.metrics import auc
@@ -183,6 +186,30 @@ def test_both_phases_learn_the_toy_and_write_their_curve(tmp_path):
     assert {"step", "lr", "loss", "cross_entropy", "wasserstein", "distillation", "attacked", "val_loss", "val_refinement", "val_auc"} == set(row)
     assert json.loads((second.folder / "history.json").read_text()) == second.history
     assert second.best_loss == min(row["val_refinement"] for row in second.history) and not model.training
+
+
+def pictures_with_pairs(count, seed):
+    """Smooth pictures, and of each a fake: the middle of it under a fine board of two greys. Every other one is replayed."""
+    rng, rows, clips = np.random.default_rng(seed), [], []
+    board = (np.indices((16, 16)).sum(0) % 2 * 2 - 1)[..., None] * 4
+    for number in range(count):
+        coarse = rng.integers(40, 216, (5, 5, 3)).astype(np.uint8)
+        real = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC).astype(int) + rng.integers(-6, 7, (32, 32, 3))
+        fake = real.copy()
+        fake[8:24, 8:24] += board
+        clips += [np.clip(picture, 0, 255).astype(np.uint8)[None] for picture in (real, fake)]
+        about = {"role": "replay" if number % 2 else "new", "new": number % 2 == 0, "kind": "image"}
+        rows.append(about | {"clip_id": f"r{seed}-{number}", "label": "real", "generator": "", "source_clip": ""})
+        rows.append(about | {"clip_id": f"f{seed}-{number}", "label": "fake", "generator": "board", "source_clip": f"r{seed}-{number}"})
+    return MemoryClips(pd.DataFrame(rows), clips)
+
+
+def test_phase_one_learns_two_pictures_at_once(tmp_path):
+    """Both were of one class, and batch norm took away what tells the classes apart: an AUC of 0.4 here, where this is 1."""
+    settings = PHASE1.model_copy(update={"steps": 20, "micro_batch": 2, "validate_every": 20, "pairs": True, "ema": 0.9})
+    model = small_model(0, spatial_attention=False, certainty_attention=False, dropout=0.0)
+    report = pretrain(model, pictures_with_pairs(64, 1), pictures_with_pairs(40, 2), settings, 3, tmp_path)
+    assert report.history[-1]["val_auc"] > 0.9
 
 
 def gradients(micro, model, **changed):
@@ -358,6 +385,23 @@ def test_a_frozen_backbone_stands_still_for_its_part_of_the_steps_and_then_learn
     assert not same(still, small_model(1)), "the rest learned"
     assert any(not torch.equal(tensor, start[name]) for name, tensor in later.backbone.named_parameters())
     assert all(parameter.requires_grad for parameter in later.parameters())
+
+
+@pytest.mark.parametrize(("frozen", "steps"), [(0.0, 3), (0.5, 8), (1.0, 3)])
+def test_patience_counts_from_where_the_backbone_learns(frozen, steps, tmp_path, monkeypatch):
+    """Looks at a network whose backbone stood still counted: `frozen-then-all` ended before `all`, in silence. Where it stands still to the end all count."""
+    monkeypatch.setattr(training, "_validate", lambda *_: {"val_loss": 1.0, "val_refinement": 1.0, "val_auc": 0.5})  # never better than at the first look
+    start = {name: tensor.clone() for name, tensor in small_model(1).backbone.named_parameters()}
+    raw, advance = {}, loop_module.Loop._advance
+
+    def watched(self, work):
+        advance(self, work)
+        raw.update({name: tensor.clone() for name, tensor in self.model.backbone.named_parameters()})
+
+    monkeypatch.setattr(loop_module.Loop, "_advance", watched)
+    _, report = run(fit, tmp_path, steps=12, validate_every=1, patience=2, frozen=frozen, adversarial_steps=0)
+    assert report.steps == steps
+    assert all(torch.equal(tensor, start[name]) for name, tensor in raw.items()) == (frozen == 1.0)
 
 
 @pytest.mark.slow

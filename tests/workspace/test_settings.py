@@ -18,6 +18,7 @@ from workspace.settings import (
     Settings,
     SourceSettings,
     StageVersions,
+    TrainSettings,
     load_settings,
     parse_settings,
 )
@@ -277,6 +278,38 @@ def change(path: str, value: Any) -> dict[str, Any]:
 )
 def test_a_wrong_value_is_refused_by_name(path, value, says):
     assert says in mistakes_of(change(path, value))
+
+
+@pytest.mark.parametrize(("key", "nothing"), [("forgers", []), ("fakes_per_real", 0.0), ("max_clips", 0)])
+def test_forged_clips_are_asked_for_only_where_some_are_made(key, nothing):
+    """The last two were accepted: hours later there was no fake to train on, and more media were asked for."""
+    raw = change(f"forge.{key}", nothing)
+    why = mistakes_of(raw)
+    assert "budget.forged_fraction" in why and f"forge.{key}" in why
+    raw["budget"]["forged_fraction"] = 0.0
+    parse_settings(raw)
+
+
+def test_a_critic_needs_a_part_of_the_loss_that_reaches_the_heads():
+    """By the critic alone, which reads the embedding, phase 2 trained neither LSTM nor head, in silence."""
+    raw = change("train.wasserstein", 1.0)
+    parse_settings(raw)
+    raw["train"]["distance"] = "critic"
+    assert "wasserstein (1) must be less than 1 with distance: critic" in mistakes_of(raw)
+    raw["train"]["wasserstein"] = 0.99
+    parse_settings(raw)
+
+
+def test_attacks_during_training_need_a_step_after_the_warm_up():
+    """They begin after it, which no sentence said: `warmup: 1` gave a model that no attacked clip was shown to, whatever was asked for."""
+    raw = change("train.warmup", 1.0)
+    assert "warmup (1) leaves no step" in mistakes_of(raw)
+    for off in ("adversarial_fraction", "adversarial_eps", "adversarial_steps"):
+        parse_settings({**raw, "train": {**raw["train"], off: type(raw["train"][off])(0)}})
+    raw["train"]["warmup"] = 0.99
+    parse_settings(raw)
+    description = TrainSettings.model_fields["adversarial_fraction"].description
+    assert description is not None and "`warmup`" in description
 
 
 @pytest.mark.parametrize(("size", "steps", "eps"), [(0.009, 3, 0.027), (0.009, 11, 0.099), (0.0003, 17, 0.0051), (0.0125, 4, 0.05)])

@@ -88,7 +88,7 @@ class ValidateSettings(Block):
         0.7, description="Least part of the files in which a face is found, in enough frames for a clip (`faces.min_clip_frames`)."
     )
     max_duplicates: Fraction = Field(0.5, description="Largest part of near duplicates; of exact ones one alone comes in.")
-    min_size_px: Positive = Field(64, description="Shortest side of a picture.")
+    min_size_px: Positive = Field(64, description="Shortest side of a picture; nine in ten of the files that decode must have it.")
 
 
 class SplitSettings(Block):

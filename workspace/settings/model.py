@@ -93,6 +93,20 @@ class PretrainSettings(PhaseSettings):
 class TrainSettings(PhaseSettings):
     """Phase 2."""
 
+    RULES = (
+        *PhaseSettings.RULES,
+        Rule(
+            ("distance", "wasserstein"),
+            lambda distance, weight: distance != "critic" or weight < 1,
+            "wasserstein ({wasserstein:g}) must be less than 1 with distance: critic, which reads the embedding: nothing else would train LSTM and heads",
+        ),
+        Rule(
+            ("warmup", "steps", "adversarial_fraction", "adversarial_eps", "adversarial_steps"),
+            lambda warmup, steps, *attacks: round(warmup * steps) < steps or not all(attacks),
+            "warmup ({warmup:g}) leaves no step for attacks during training, which begin after it (adversarial_steps: 0 switches them off)",
+        ),
+    )
+
     loss: Literal["focal", "bce"] = Field("focal", description="Of the classification part.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Focus on hard clips; 0 is plain cross-entropy.")
     wasserstein: Fraction = Field(0.2, description="Weight of the distance between real and fake; cross-entropy has the rest.")
@@ -105,11 +119,15 @@ class TrainSettings(PhaseSettings):
         le=10,
         description="Weight of logit distillation from the base model on replayed clips, and on those forged from earlier batches by forgers that it has met.",
     )
-    adversarial_fraction: Fraction = Field(0.5, description="Part of the clips attacked during training; less than a clip of one batch counts in the next.")
+    adversarial_fraction: Fraction = Field(
+        0.5, description="Part of the clips attacked during training, once `warmup` is over; less than a clip of one batch counts in the next."
+    )
     adversarial_eps: float = Field(2 / 255, ge=0, le=0.2, description="Bound of attacks during training, in pixels of [0,1].")
     adversarial_steps: NotNegative = Field(1, description="0 switches attacks during training off.")
     ema: Fraction = Field(0.99, description="Decay of the averaged weights that are kept.")
-    frozen: Fraction = Field(0.0, description="Part of the steps during which the backbone stands still (`frozen-then-all`).")
+    frozen: Fraction = Field(
+        0.0, description="Part of the steps during which the backbone stands still (`frozen-then-all`); below 1, `patience` counts looks after it alone."
+    )
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
 
 

@@ -26,8 +26,8 @@ class Settings(Block):
         Rule(("model",), lambda model: model.dropout < 1, "model.dropout must be less than 1: what nothing comes through teaches nothing"),
         Rule(
             ("budget", "forge"),
-            lambda budget, forge: not budget.forged_fraction or forge.forgers,
-            "budget.forged_fraction asks for forged clips, but forge.forgers is empty",
+            lambda budget, forge: not budget.forged_fraction or (forge.forgers and forge.fakes_per_real and forge.max_clips),
+            "budget.forged_fraction asks for forged clips, but forge.forgers is empty, or forge.fakes_per_real or forge.max_clips is 0: none would be made",
         ),
         Rule(
             ("evaluate", "gates"),
