@@ -61,6 +61,7 @@ STANDS_FOR = {
     ("validate", 3): (2, "an empty file beside the media is no medium: there is none here"),
     ("validate", 4): (3, "a damaged file by a rarer name of a medium counts: there is none here"),
     ("validate", 5): (4, "other words, and what faces said of the files that fail"),
+    ("validate", 6): (5, "thumbnails are counted apart from what does not decode: nine in ten, as was asked of both everywhere here"),
     ("forge", 9): (8, "refuses a plugin's copies of what it was given: no script here has a plugin"),
     ("forge", 10): (9, "an exported generator's face may talk in place of a video: no script here has one"),
     ("forge", 11): (10, "a fake's looks are measured on itself, and drawn people are lit, cut and coded otherwise: no figure here comes from either"),
