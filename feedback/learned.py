@@ -17,15 +17,17 @@ from workspace.errors import VigilError
 from workspace.files import read_json, write_json
 from workspace.forgetting import CLIP_PREFIX, rows_that_begin
 from workspace.journal import Event, Journal
-from workspace.objects import LOCK, UNREADABLE, cache_of, outputs_in, place_of
+from workspace.objects import LOCK, UNREADABLE, cache_of, cycle_tags, outputs_in, place_of
 from workspace.revisions import git
 from workspace.state import IMPORTED, Champion, batch_states, came_from, candidates, cycles, promoted
 
 FOLDER = Path(".vigil/learned")
 TABLE = "train.parquet"
+HERE = Path("data/sets") / TABLE
 CANNOT = "weights of the models named here were trained with it, or go on from such weights, and cannot unlearn it"
 LOOK_AGAIN_SECONDS = 30.0  # for a table that is not here yet: a cycle's tag comes a moment after its last line in the journal
 _cached: dict[Path, tuple[tuple[int, int], float, "_Known"]] = {}  # by when and how long the journal was, and until when what was read holds
+_sets: dict[str, str] = {}  # by commit, which never changes, the md5 of data/sets: dvc.lock grows with every batch, and is parsed once
 _lock = threading.Lock()
 
 
@@ -56,7 +58,7 @@ def learned_from(root: Path, samples: Iterable[str]) -> dict[str, list[dict[str,
     """
     events, samples = Journal(root).events(), list(samples)
     models = _models(events)
-    noted = {model.cycle: set((_noted(root, model.cycle) or {}).get("samples", [])) for model in models}
+    noted = {cycle: set(found.get("samples", [])) for cycle, found in _noted(root, [model.cycle for model in models]).items()}
     cards = {model.cycle: root / model.path / "card.json" for model in models}
     lines, here = {model.cycle: came_from(events, model.cycle) for model in models}, _clips_of(root, samples)
     every = set[str]().union(*here.values())
@@ -77,12 +79,9 @@ def joined(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def remember(root: Path, cycle: str) -> None:
     """Note what the training table that lies in the workspace holds, for `cycle`, which made it. A table of another cycle is left alone."""
-    table = root / "data" / "sets" / TABLE
-    try:
-        if read_json(table.with_name("report.json")).get("cycle") == cycle and table.is_file():
-            _note(root, cycle, table)
-    except (OSError, ValueError):
-        return
+    if _cycle_here(root) == cycle:
+        with contextlib.suppress(OSError, ValueError):
+            _note(root, cycle, root / HERE)
 
 
 def remember_all(root: Path, fetch: bool = False) -> None:
@@ -96,7 +95,7 @@ def remember_all(root: Path, fetch: bool = False) -> None:
 def not_known(root: Path) -> list[str]:
     """Cycles with a model of which nobody can say here what samples it was trained with: nothing was noted, and the training table is not here."""
     made = [model.cycle for model in _models(Journal(root).events()) if model.cycle != IMPORTED]
-    return [cycle for cycle in made if "samples" not in (_noted(root, cycle) or {})]
+    return [cycle for cycle, found in _noted(root, made).items() if "samples" not in found]
 
 
 def _known(root: Path) -> _Known:
@@ -114,16 +113,13 @@ def _known(root: Path) -> _Known:
         events = Journal(root).events()
         closed = {one.cycle for one in cycles(events) if one.closed}
         index: dict[str, list[dict[str, Any]]] = {}
-        whole = True
-        for model in promoted(events).values():
-            if model.cycle not in closed:
-                continue
-            noted = _noted(root, model.cycle)
-            whole = whole and noted is not None
-            for case_id in (noted or {}).get("cases", []):
+        models = [model for model in promoted(events).values() if model.cycle in closed]
+        noted = _noted(root, [model.cycle for model in models])
+        for model in models:
+            for case_id in noted[model.cycle].get("cases", []):
                 index.setdefault(case_id, []).append(_named(model))
         known = _Known(index, {name: batch.state for name, batch in batch_states(events).items()})
-        _cached[root] = (stamp, float("inf") if whole else time.monotonic() + LOOK_AGAIN_SECONDS, known)
+        _cached[root] = (stamp, float("inf") if all(noted.values()) else time.monotonic() + LOOK_AGAIN_SECONDS, known)
         return known
 
 
@@ -149,15 +145,26 @@ def _clips_of(root: Path, samples: Sequence[str]) -> dict[str, set[str]]:
     return clips
 
 
-def _noted(root: Path, cycle: str) -> dict[str, list[str]] | None:
-    """The cases in a cycle's training table, and the first digits of its samples (what an older Vigil noted has none); None where it is on another machine."""
-    if "samples" in (noted := _read(root, cycle)):
-        return noted
-    remember(root, cycle)
-    if "samples" not in _read(root, cycle) and (table := _table_of(root, cycle)) is not None:
+def _noted(root: Path, named: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """By cycle the cases in its training table, and the first digits of its samples (what an older Vigil noted has none); {} where it is on another machine."""
+    found = {cycle: _read(root, cycle) for cycle in named}
+    lacking = [cycle for cycle, noted in found.items() if "samples" not in noted]
+    if (here := _cycle_here(root)) in lacking:
+        remember(root, here)
+        found[here] = _read(root, here)
+    for cycle, table in _tables_of(root, [cycle for cycle in lacking if "samples" not in found[cycle]]).items():
         with contextlib.suppress(OSError, ValueError):  # damaged in the cache
             _note(root, cycle, table)
-    return _read(root, cycle) or None
+        found[cycle] = _read(root, cycle)
+    return found
+
+
+def _cycle_here(root: Path) -> str:
+    """Whose training table lies in the workspace, '' where none does, or nobody can say."""
+    try:
+        return str(read_json((root / HERE).with_name("report.json")).get("cycle", "")) if (root / HERE).is_file() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _read(root: Path, cycle: str) -> dict[str, list[str]]:
@@ -178,33 +185,42 @@ def _note(root: Path, cycle: str, table: Path) -> None:
     write_json(root / FOLDER / f"{cycle}.json", {"cycle": cycle, "cases": sorted(cases), "samples": sorted(samples)})
 
 
-def _table_of(root: Path, cycle: str) -> Path | None:
-    """The training table under the cycle's tag, as DVC's cache keeps it."""
-    md5 = _table_in(root, _sets_of(root, cycle))
-    table = place_of(cache_of(root), md5) if md5 else None
-    return table if table is not None and table.is_file() else None
+def _tables_of(root: Path, named: Sequence[str]) -> dict[str, Path]:
+    """The training tables under the tags of these cycles, as far as DVC's cache has them."""
+    try:
+        cache = cache_of(root)
+    except VigilError:
+        return {}
+    found = {cycle: place_of(cache, md5) for cycle, sets in _sets_of(root, named).items() if (md5 := _table_in(cache, sets))}
+    return {cycle: table for cycle, table in found.items() if table.is_file()}
 
 
-def _fetch_tables(root: Path, named: Iterable[str]) -> None:
+def _fetch_tables(root: Path, named: Sequence[str]) -> None:
     """Have the training tables under these cycles' tags in DVC's cache, where the remote has them. Raises DataError when it cannot be read."""
     from workspace.remote import fetch
 
-    if sets := {md5 for cycle in named if (md5 := _sets_of(root, cycle))}:
+    if sets := set(_sets_of(root, named).values()):
         fetch(root, sets)
-        fetch(root, {md5 for folder in sets if (md5 := _table_in(root, folder))})
+        fetch(root, {md5 for folder in sets if (md5 := _table_in(cache_of(root), folder))})
 
 
-def _sets_of(root: Path, cycle: str) -> str:
-    """The md5 of data/sets under the cycle's tag, '' where there is none."""
+def _sets_of(root: Path, named: Sequence[str]) -> dict[str, str]:
+    """The md5 of data/sets under the tag of each of these cycles that has one."""
     try:
-        return outputs_in(git(root, "show", f"refs/tags/vigil/{cycle}:./{LOCK}", check=False)).get("data/sets", "")
-    except (*UNREADABLE, VigilError):
-        return ""
+        tags = cycle_tags(root) if named else {}
+    except VigilError:  # no repository
+        return {}
+    commits = {cycle: tags[f"vigil/{cycle}"] for cycle in named if f"vigil/{cycle}" in tags}
+    for commit in commits.values():
+        if commit not in _sets:
+            with contextlib.suppress(*UNREADABLE, VigilError):
+                _sets[commit] = outputs_in(git(root, "show", f"{commit}:./{LOCK}", check=False))["data/sets"]
+    return {cycle: _sets[commit] for cycle, commit in commits.items() if commit in _sets}
 
 
-def _table_in(root: Path, sets: str) -> str:
+def _table_in(cache: Path, sets: str) -> str:
     """The md5 of the training table in this version of data/sets, '' where its list of files is not in DVC's cache."""
     try:
-        return str(next(entry["md5"] for entry in json.loads(place_of(cache_of(root), sets).read_bytes()) if entry["relpath"] == TABLE))
-    except (*UNREADABLE, StopIteration, VigilError):
+        return str(next(entry["md5"] for entry in json.loads(place_of(cache, sets).read_bytes()) if entry["relpath"] == TABLE))
+    except (*UNREADABLE, StopIteration):
         return ""

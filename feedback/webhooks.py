@@ -3,6 +3,7 @@
 The body of a delivery is written in the verdict's transaction. It is sent with `Vigil-Timestamp` and `Vigil-Signature`: HMAC-SHA256,
 keyed with the webhook's secret, over the timestamp, a dot and the body. What is not answered with 2xx is sent again after
 10 s, then twice as long each time, at most an hour apart, twelve times; a receiver must expect to get the same `id` twice.
+What went, or was given up, is dropped after some weeks.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from feedback import audit
 from feedback.access import Actor
@@ -36,6 +37,8 @@ SEND_SECONDS, LOOK_SECONDS, AT_ONCE = 10.0, 1.0, 20  # so many are begun at a ti
 OF_ONE_ACCOUNT = 5  # at once: what one receiver does not take keeps no other account's waiting
 MOST_AT_ONCE = 120  # on their way at a time: twenty accounts whose receivers all hang leave the others theirs
 MOST_WEBHOOKS = 20  # of one account
+KEPT_DAYS = 30  # since a delivery went or was given up: for who looks why it did not come
+DROPPED_AT_A_TIME = 1000  # in one transaction: others wait for a moment only
 PURPOSE = "webhook"
 
 
@@ -92,6 +95,18 @@ class Webhooks:
             told = {"id": delivery_id, "event": event, "at": moment, "data": dict(body)}
             row = {"id": delivery_id, "webhook_id": webhook_id, "event": event, "body": told, "state": "waiting", "next_at": moment}
             connection.execute(DELIVERIES.insert().values(**row))
+
+    def drop_old(self) -> int:
+        """Drop the deliveries that went, or were given up, KEPT_DAYS ago; returns how many. Safe to repeat."""
+        ended = DELIVERIES.c.state.in_(("sent", "failed")) & (DELIVERIES.c.next_at < now(-KEPT_DAYS * 86400))
+        dropped = 0
+        while True:
+            with self.database.read() as connection:
+                due = connection.execute(select(DELIVERIES.c.number).where(ended).limit(DROPPED_AT_A_TIME)).scalars().all()
+            if not due:
+                return dropped
+            with self.database.write() as connection:
+                dropped += connection.execute(delete(DELIVERIES).where(DELIVERIES.c.number.in_(due))).rowcount
 
     # -- sending ----------------------------------------------------------------------------------------------------------------
     async def deliver_forever(self) -> None:

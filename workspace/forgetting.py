@@ -10,7 +10,7 @@ import contextlib
 import re
 import shutil
 import tarfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import chain
@@ -41,6 +41,7 @@ CACHES = (".vigil/scores", ".vigil/incoming", ".vigil/building", ".vigil/outbox"
 SEEN = Path(".vigil/seen.json")  # names of files by hash (pipelines/seen.py)
 PAGES = ("reports/report.html", ".vigil/reports/*.html")  # of cycles
 NAMED_ON_PAGES = re.compile(TWO_LABELS.encode() + rb" \(.*?\)(?=; \d+: |</span>)", re.DOTALL)  # why a file was put aside, as pages copied it from a batch
+MEMBERS = Path(".vigil/members")  # how the names in each tar begin, a file a tar: hashes alone; only a cache, deleting it costs time
 LOST_TAGS = Path(".vigil/erasing.json")  # by sample, until its erasure is journalled
 NOTHING_ERASED = "Nothing was erased from the training data."  # of a batch that is not here: with a later pull it would come back whole
 NOT_FINISHED = "Copies of erased data may be left on the DVC remote. The erasure is not finished."
@@ -107,6 +108,7 @@ def forget(root: Path, case_of: Mapping[str, str], who: str) -> dict[str, Forgot
     tags = _note_lost(root, {one: [tag for tag, of in costs.items() if one in of] for one in forgotten})
     _strike(root, held)
     there = delete_objects(root, held)
+    _drop_notes(root)
     for md5, of in held.items():
         for one in (forgotten[sample_id] for sample_id in of):
             one.cached_objects, one.remote_objects = one.cached_objects + 1, one.remote_objects + (md5 in there)
@@ -237,11 +239,14 @@ def _made_of(root: Path, samples: set[str], kept_in: Mapping[str, list[str]]) ->
     found = {}
     for made in (path for pattern in MADE for path in sorted(root.glob(pattern))):
         gone = {sample_id for sample_id in samples if made.name not in kept_in.get(sample_id, ())}
-        files = [path for path in (made.rglob("*") if made.is_dir() else [made]) if path.is_file()]
         sought = Sought(gone)
-        if of := set[str]().union(*(mentioned(path, sought) for path in files)):
+        if of := set[str]().union(*(mentioned(path, sought, root / MEMBERS) for path in _files_of(made))):
             found[made] = of
     return found
+
+
+def _files_of(made: Path) -> list[Path]:
+    return [path for path in (made.rglob("*") if made.is_dir() else [made]) if path.is_file()]
 
 
 def _forget_names(root: Path, samples: Collection[str]) -> None:
@@ -282,14 +287,20 @@ class Sought:
         return {stem} if stem in self.names else self._by_start.get(stem[: CLIP_PREFIX + 1], set())
 
 
-def mentioned(path: Path, sought: Sought) -> set[str]:
-    """Those of the samples, or clips, of which a file holds media or what was made of them: a table, a tar of media or clips, or a stage's report."""
+def mentioned(path: Path, sought: Sought, notes: Path | None = None) -> set[str]:
+    """Those of the samples, or clips, of which a file holds media or what was made of them: a table, a tar of media or clips, or a stage's report.
+
+    `notes`: the folder that keeps how the names in tars begin. One that was read to its end is read again only where a name begins like one of these.
+    """
+    note = None if notes is None else _note_of(path, notes)
+    if note is not None and sought.starts.isdisjoint(_noted(note, sought.starts)):
+        return set()
     with open(path, "rb") as handle:
         head = handle.read(TAR_AT + len(TAR))
     if head[:4] == PARQUET:
         return set().union(*_clips_of(path, sought).values())
     if head[TAR_AT:] == TAR:
-        return set().union(*(sought.shown_by(name) for name in _members(path)))
+        return set().union(*(sought.shown_by(name) for name in _members(path, note)))
     if head[:1] == b"{":
         return _reported(path, sought.names)
     return set()
@@ -421,21 +432,21 @@ def _held(root: Path, samples: set[str], kept_in: Mapping[str, list[str]], but: 
     objects = {md5: path for md5, path in objects_in(cache_of(root)).items() if not md5.endswith(FOLDER)}
     if is_shared(root):
         objects = {md5: objects[md5] for md5 in objects.keys() & ever_named(root)}
-    held = _mentioning(objects, samples)
+    held = _mentioning(root, objects, samples)
     if kept_in:
         needed = {md5: objects[md5] for md5 in held.keys() & _needed_for(root, kept_in, but)}
-        held = {md5: of for md5, of in held.items() if md5 not in needed} | _mentioning(needed, samples - kept_in.keys())
+        held = {md5: of for md5, of in held.items() if md5 not in needed} | _mentioning(root, needed, samples - kept_in.keys())
     return held
 
 
-def _mentioning(objects: Mapping[str, Path], samples: Collection[str]) -> dict[str, set[str]]:
+def _mentioning(root: Path, objects: Mapping[str, Path], samples: Collection[str]) -> dict[str, set[str]]:
     shown_in = {sample_id: {sample_id} for sample_id in samples}  # and by clip
     sought = Sought(samples)
     for path in objects.values():
         for clip, of in _clips_of(path, sought).items() if _begins(path, PARQUET) else ():
             shown_in.setdefault(clip, set()).update(of)
     sought = Sought(shown_in)
-    found = {md5: set[str]().union(*(shown_in[name] for name in mentioned(path, sought))) for md5, path in objects.items()}
+    found = {md5: set[str]().union(*(shown_in[name] for name in mentioned(path, sought, root / MEMBERS))) for md5, path in objects.items()}
     return {md5: of for md5, of in found.items() if of}
 
 
@@ -516,13 +527,45 @@ def rows_that_begin(path: Path, columns: Sequence[str], naming: Sequence[str], s
     return rows
 
 
-def _members(path: Path) -> Iterator[str]:
+def _members(path: Path, note: Path | None) -> list[str]:
+    """The names in a tar, as far as it can be read; how they begin is noted where that is to its end."""
+    names = []
     try:
-        with tarfile.open(path) as tar:
+        with open(path, "rb") as handle, tarfile.open(fileobj=handle) as tar:
             for member in tar:
-                yield member.name
+                names.append(member.name)
+            handle.seek(tar.offset)
+            rest = handle.read(tarfile.RECORDSIZE + 1)
     except (tarfile.TarError, OSError):
-        return
+        return names
+    if note is not None and 0 < len(rest) <= tarfile.RECORDSIZE and not any(rest):  # for tarfile a damaged header ends a tar, too
+        with contextlib.suppress(OSError, ValueError):  # a full disk, or a name that is no text
+            write_json(note, sorted({name.split(".")[0][:CLIP_PREFIX] for name in names}))
+    return names
+
+
+def _note_of(path: Path, notes: Path) -> Path:
+    """Where it is noted what a file holds: by what changes when it is another, or is written to. A linked object of the cache is the same file."""
+    stat = path.stat()
+    return notes / f"{stat.st_dev}-{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}.json"
+
+
+def _noted(note: Path, otherwise: Collection[str]) -> Collection[str]:
+    """How the names in a tar begin, or `otherwise` where nobody noted it."""
+    try:
+        return [str(start) for start in read_json(note)]
+    except (OSError, ValueError, TypeError):
+        return otherwise
+
+
+def _drop_notes(root: Path) -> None:
+    """Remove what is noted of tars that are not here any more."""
+    with contextlib.suppress(OSError):
+        made = chain.from_iterable(_files_of(path) for pattern in MADE for path in root.glob(pattern))
+        here = {_note_of(path, root / MEMBERS) for path in chain(made, objects_in(cache_of(root)).values())}
+        remove_torn(root / MEMBERS / "*")
+        for note in set((root / MEMBERS).glob("*.json")) - here:
+            note.unlink(missing_ok=True)
 
 
 def _reported(path: Path, samples: Collection[str]) -> set[str]:

@@ -158,6 +158,11 @@ def revisions(root: Path) -> dict[str, str]:
     return _commits(root, "refname:short", "refs/heads", "refs/remotes", "refs/tags")
 
 
+def cycle_tags(root: Path) -> dict[str, str]:
+    """The tags of cycles (`vigil/<cycle>`), oldest first, each with its commit. Raises WorkspaceError."""
+    return _commits(root, "refname:strip=2", "--sort=creatordate", "refs/tags/vigil/**")
+
+
 def _commits(root: Path, name: str, *which: str) -> dict[str, str]:
     lines = git(root, "for-each-ref", f"--format=%({name}) %(objectname) %(*objectname)", *which).splitlines()  # the last is a tag's that has a message
     return {words[0]: words[-1] for words in map(str.split, lines)}
@@ -199,7 +204,7 @@ def tags_needing(root: Path, md5s: set[str]) -> dict[str, set[str]]:
     """The tags that cannot be restored whole without these objects, oldest first, each with those of them that it needs."""
     stores = objects_in(cache_of(root))
     found = {}
-    for tag, commit in _commits(root, "refname:strip=2", "--sort=creatordate", "refs/tags/vigil/**").items():
+    for tag, commit in cycle_tags(root).items():
         if needed := md5s & with_files(stores, _named_in(root, commit)):
             found[tag] = needed
     return found

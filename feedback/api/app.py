@@ -102,11 +102,12 @@ def create_app(root: Path, settings: Settings, secret: Secret, model_dir: Path |
 
 
 async def _sweep(service: Service) -> float:
-    """Delete and quarantine what is due, by age, and what killed processes left; seconds until the next look."""
+    """Delete and quarantine what is due, by age, old deliveries and what killed processes left; seconds until the next look."""
     done = await asyncio.to_thread(service.retention.sweep)
     if any(done.values()):
         LOG.info("retention: %s", done)
-    await asyncio.to_thread(remove_leftovers, service.database, service.media)  # after what is due by age: that hides fakes, too
+    await asyncio.to_thread(service.webhooks.drop_old)  # after what is due by age: that hides fakes, too
+    await asyncio.to_thread(remove_leftovers, service.database, service.media)
     return service.settings.feedback.retention.every_minutes * 60.0
 
 

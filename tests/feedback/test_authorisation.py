@@ -246,7 +246,8 @@ def test_every_method_of_the_one_door_asks_before_it_does_anything() -> None:
 
 
 ALLOWED_PAST = {  # identification, and work that nobody asks for
-    "accounts.by_key", "accounts.remembered", "accounts.session", "database.version", "database.is_sqlite", "webhooks.deliver_forever", "retention.sweep",
+    "accounts.by_key", "accounts.remembered", "accounts.session", "database.version", "database.is_sqlite", "webhooks.deliver_forever", "webhooks.drop_old",
+    "retention.sweep",
 }  # fmt: skip
 STORES = ("accounts", "database", "webhooks", "retention", "erasing", "cases", "detections", "media")
 

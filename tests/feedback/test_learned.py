@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from feedback import learned
 from feedback.learned import FOLDER, learned_by, learned_from, not_known, remember, remember_all
 from workspace.files import write_json
 from workspace.journal import Journal
@@ -183,3 +184,22 @@ def test_a_table_that_only_the_remote_has_is_read_before_it_is_deleted_there(roo
     assert learned_from(root, [THEIRS]) == {THEIRS: []} and "2026-W01.1" in not_known(root)
     remember_all(root, fetch=True)
     assert [one["cycle"] for one in learned_from(root, [THEIRS])[THEIRS]] == ["2026-W01.1"] and "2026-W01.1" not in not_known(root)
+
+
+def test_in_a_clone_the_lock_of_a_past_cycle_is_read_once_and_its_table_is_found_once_it_comes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every half minute, and for each erasure, the lock of every cycle was parsed anew, and it grows with every batch."""
+    for number, cases in ((1, ["c1"]), (2, ["c2"]), (3, ["c3"])):
+        version(root, f"2026-W0{number}.1", lay(root, f"2026-W0{number}.1", cases))
+    shutil.rmtree(root / "data")
+    cache, away = root / ".dvc" / "cache", root / "away"
+    cache.rename(away)
+    read: list[str] = []
+    monkeypatch.setattr(learned, "outputs_in", lambda text: read.append(text) or outputs_in(text))
+    monkeypatch.setattr(learned, "LOOK_AGAIN_SECONDS", 0.0)
+    for _ in range(3):
+        assert learned_by(root, "c1") == [] and learned_from(root, [hash_of("c1")]) == {hash_of("c1"): []}
+    assert len(read) == len(set(read)) == 3
+    subprocess.run(["git", "tag", "-f", "vigil/2026-W01.1", "vigil/2026-W03.1"], cwd=root, check=True, capture_output=True)
+    away.rename(cache)
+    assert [one["cycle"] for one in learned_by(root, "c3")] == ["2026-W01.1", "2026-W03.1"], "what a tag that was moved names now"
+    assert [one["cycle"] for one in learned_from(root, [hash_of("c2")])[hash_of("c2")]] == ["2026-W02.1"] and len(read) == 3

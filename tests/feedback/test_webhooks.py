@@ -10,24 +10,29 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from feedback import addresses, webhooks
 from feedback.access import Actor, Role
 from feedback.addresses import AddressRefused, Target, checked, is_public
+from feedback.api.app import _sweep
 from feedback.audit import verify
 from feedback.database import now
+from feedback.erasing import Erasing
+from feedback.retention import Retention
 from feedback.secret import load_secret
 from feedback.tables import DELIVERIES, USERS, WEBHOOKS
 from feedback.webhooks import FIRST_RETRY_SECONDS, MOST_ATTEMPTS, MOST_WEBHOOKS, Webhooks, signature
 from tests.feedback.conftest import wait_for
 from tests.feedback.databases import KINDS, filled_url
-from tests.feedback.world import World
+from tests.feedback.world import JPEG, World
+from workspace.files import sha256_bytes
 
 
 class Receiver(ThreadingHTTPServer):
@@ -349,3 +354,44 @@ def test_exactly_the_checked_address_is_connected_to_under_its_name(monkeypatch:
     target = checked("https://Media.Example:8443/a?b=c#d", ["media.example"], False)
     assert target.url == "https://93.184.216.34:8443/a?b=c" and target.headers == {"Host": "Media.Example:8443"} and asked == ["media.example"]
     assert target.extensions == {"sni_hostname": "Media.Example"}
+
+
+def told_of(sender: Sender) -> list[str]:
+    return [row["body"]["data"]["id"] for row in sender.rows()]
+
+
+def test_an_erasure_looks_through_the_deliveries_once_however_often_the_file_was_sent(sender: Sender, receiver: Receiver) -> None:
+    """All deliveries ever made were read through for each upload, while nobody else could write."""
+    sender.hooks.create(sender.world.sender, receiver.url)
+    uploads = [sender.world.upload(JPEG + b"mine", reason="")[0] for _ in range(4)]
+    other = sender.world.upload(JPEG + b"other", reason="")[0]
+    for detection_id in (*uploads, other):
+        sender.tell(id=detection_id, verdict="uncertain")
+    sender.deliver()
+    statements: list[str] = []
+    event.listen(sender.world.database.engine, "before_cursor_execute", lambda _connection, _cursor, statement, *_: statements.append(statement))
+    erasing, admin = Erasing(sender.world.database, sender.world.media), Actor(sender.world.ann.user_id, Role.admin, "ann")
+    erasing.erase(admin, uploads[0])
+    assert told_of(sender) == [*uploads[1:], other]
+    statements.clear()
+    erasing.erase_file(admin, sha256_bytes(JPEG + b"mine"))
+    assert len([one for one in statements if "deliveries" in one]) == 1
+    assert told_of(sender) == [other]
+
+
+def test_deliveries_that_went_or_were_given_up_are_dropped_after_some_days(sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erasures alone removed any: the table grew for ever."""
+    monkeypatch.setattr(webhooks, "DROPPED_AT_A_TIME", 2)
+    sender.hooks.create(sender.world.sender, receiver.url)
+    for number in range(6):
+        sender.tell(id=str(number))
+    states = dict(zip([row["id"] for row in sender.rows()], ["sent", "failed", "sent", "waiting", "sent", "failed"], strict=True))
+    with sender.world.database.write() as connection:
+        for number, (delivery_id, state) in enumerate(states.items()):
+            days = webhooks.KEPT_DAYS + (0.01 if number < 4 else -0.01)
+            connection.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(state=state, next_at=now(-86400 * days)))
+    world = sender.world
+    retention = Retention(world.database, world.media, world.settings.feedback)
+    service: Any = SimpleNamespace(retention=retention, webhooks=sender.hooks, database=world.database, media=world.media, settings=world.settings)
+    asyncio.run(_sweep(service))
+    assert told_of(sender) == ["3", "4", "5"], "what waits stays, whatever its age"

@@ -32,6 +32,7 @@ from workspace.files import read_json, sha256_bytes, write_json
 from workspace.for_review import TWO_LABELS
 from workspace.forgetting import (
     LOST_TAGS,
+    MEMBERS,
     Sought,
     _drop_empty,
     _fetch_earlier,
@@ -379,6 +380,70 @@ def test_a_dry_run_reads_each_batch_once_and_names_those_that_keep_the_file(batc
     assert ([row["batch"] for row in page["rows"]], page["kept_in"], read) == (["b"], ["c"], ["b", "c"])
     assert would_forget(root, gone)["kept_in"] == [] and [row["batch"] for row in would_forget(root, gone)["rows"]] == ["b", "c"]
     assert manifests(root) == [batch / "manifest.parquet", batch.with_name("c") / "manifest.parquet"]
+
+
+def tar_of(path: Path, *clips: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for clip in clips:
+            tar.addfile(tarfile.TarInfo(f"{clip}.zst"), io.BytesIO(b""))
+    return path
+
+
+def clips_of(*numbers: int) -> list[str]:
+    return [f"{SAMPLES[number][:16]}-t0-c0" for number in numbers]
+
+
+def cached(root: Path, path: Path) -> Path:
+    """A copy of a file as an object of DVC's cache."""
+    place = place_of(cache_of(root), md5_of(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(path, place))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tars that were read through, by name."""
+    read, members = list[str](), workspace.forgetting._members
+    monkeypatch.setattr(workspace.forgetting, "_members", lambda path, note: read.append(path.name) or members(path, note))
+    return read
+
+
+def test_a_tar_is_read_through_once_and_again_where_it_begins_like_a_sample_or_is_another(batch: Path, opened: list[str]) -> None:
+    """Each dry run, and each erasure, read the header of every member of every tar of all history, below data/ and once more in the cache."""
+    root, faces = batch.parents[2], batch.parents[1] / "faces"
+    init_repository(root, "")
+    first, second = (tar_of(faces / "b" / f"{name}.tar", *clips_of(*numbers)) for name, numbers in (("first", (0, 1)), ("second", (2,))))
+    shards = read_manifest(batch).set_index("sample_id")["shard"]
+    raw = batch / next(shard for shard in shards if shard not in (shards[SAMPLES[2]], shards[SAMPLES[5]]))
+    objects = {path.stem: cached(root, path).name for path in (first, second, raw)}
+    every = sorted(["first.tar", "second.tar", *objects.values()])
+    page = would_forget(root, SAMPLES[2])
+    assert (page["folders"], page["cached_objects"], sorted(opened)) == (["data/faces/b"], 1, every)
+    opened.clear()
+    assert would_forget(root, SAMPLES[2]) == page and sorted(opened) == sorted(["second.tar", objects["second"]])
+    opened.clear()
+    assert (would_forget(root, SAMPLES[5])["folders"], opened) == ([], [])
+    tar_of(faces / "b" / "second.tar", *clips_of(5))  # made anew, as large as before
+    assert (would_forget(root, SAMPLES[5])["folders"], opened) == (["data/faces/b"], ["second.tar"])
+    tar_of(faces / "c" / "third.tar", *clips_of(5))
+    assert would_forget(root, SAMPLES[5])["folders"] == ["data/faces/b", "data/faces/c"]
+
+
+def test_what_is_noted_of_tars_goes_with_them_and_a_damaged_one_is_never_noted(batch: Path, tmp_path: Path, opened: list[str]) -> None:
+    root, other = batch.parents[2], batch.parents[1] / "faces" / "other" / "clips.tar"
+    init_repository(root, "")
+    gone, stays = cached(root, tar_of(tmp_path / "gone.tar", *clips_of(2))), cached(root, tar_of(tmp_path / "stays.tar", *clips_of(3)))
+    tar_of(other, *clips_of(1))
+    other.write_bytes(other.read_bytes()[:512] + b"no header" * 100)
+    found = forget(root, {SAMPLES[2]: ""}, "ann")[SAMPLES[2]]
+    assert (found.cached_objects, gone.exists(), stays.exists()) == (1, False, True)
+    assert "clips.tar" in opened
+    notes = [path.read_text() for path in (root / MEMBERS).iterdir()]
+    assert len(notes) == 1 and SAMPLES[3][:16] in notes[0]
+    opened.clear()
+    would_forget(root, SAMPLES[1])
+    assert opened == ["clips.tar"]
 
 
 def test_a_dry_run_names_the_rows_that_the_erasure_takes_and_those_alone(batch: Path) -> None:
