@@ -29,6 +29,7 @@ GRID = 4
 SURE = 1e-6  # p_fake of 0 or 1 has no logit
 ALMOST = 1e-2  # probabilities in float16, and sums of two, are that exact
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
+SAME = 4e-3  # logits nearer than this are p_fake nearer than 1e-3, wherever they lie; p_fake itself is all alike in one that is sure of all
 SEED = 20261121
 READERS = ("ours/p", "ours/classes0", "ours/classes1", "ours/z")  # the first of these is what reads the answer of the file
 PREFIX = "foreign/"  # of every name of the file
@@ -62,6 +63,16 @@ class Contract(BaseModel):
         """What was given, unless a number would be made of a yes or no."""
         if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
             raise ValueError("it is true or false, as YAML also reads yes, no, on and off; no key of a contract is")
+        return value
+
+    @field_validator("mean")
+    @classmethod
+    def _of_pixels_in_0_to_1(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        """What was given, unless it is none of pixels in 0..1."""
+        if max(value) > 1:
+            raise ValueError("these are of pixels in 0..255: divide mean and std by 255")
+        if min(value) < 0:
+            raise ValueError("that of pixels in 0..1 lies in 0..1")
         return value
 
 
@@ -275,7 +286,10 @@ def golden_clips(size_px: int, frames: int) -> list[np.ndarray]:
 
 
 def probe(engine: "Engine") -> dict[str, Any]:
-    """What the engine says of golden clips: {clips, p_fake}. Raises ModelFileError where an answer is missing, not finite, or depends on its neighbours."""
+    """What the engine says of golden clips: {clips, p_fake}.
+
+    Raises ModelFileError where an answer is missing, not finite, or depends on its neighbours, and where all are the same.
+    """
     faces = engine.card.faces
     answers, said = [], []
     try:
@@ -294,8 +308,8 @@ def probe(engine: "Engine") -> dict[str, Any]:
         raise
     except Exception as problem:  # onnxruntime raises a dozen kinds, none exported
         raise refusal(f"it does not run on golden clips: {str(problem)[:300]}", "Check `says`, `output` and the input's shape; docs/import.md.") from problem
-    if max(answers) - min(answers) < 1e-9:
-        raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
+    if max(answers) - min(answers) < SAME * engine.card.temperature:
+        raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), `says`, `mean` and `std`.")
     return {"clips": len(said), "p_fake": said}
 
 

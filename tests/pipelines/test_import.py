@@ -562,6 +562,9 @@ def test_a_model_in_8_bits_comes_in_with_its_card_under_the_bound_it_was_made_wi
         *((["--set", f"temperature={value}"], SettingsError, "temperature") for value in ("0", "1e-320", "1.0e-320", ".inf", ".nan", "1.0e+9")),
         *((["--set", f"{name}=[{value}, 1, 1]"], SettingsError, f"{name}.0") for name in ("mean", "std") for value in (".inf", ".nan", "1.0e+300")),
         (["--set", "std=[1.0e-300, 1, 1]"], ModelFileError, "divided by 0"),
+        (["--set", "mean=[123.675, 116.28, 103.53]", "--set", "std=[58.395, 57.12, 57.375]"], SettingsError, r"mean: .*0\.\.255: divide mean and std by 255"),
+        (["--set", "mean=[-0.5, 0, 0]"], SettingsError, r"mean: .*lies in 0\.\.1"),
+        (["--set", "std=[58.395, 57.12, 57.375]", "--set", "mean=[0.485, 0.456, 0.406]"], ModelFileError, "whatever it sees"),
     ],
 )
 def test_a_wrong_contract_is_refused_and_nothing_is_left(root: Path, tmp_path: Path, words: list[str], error: type[Exception], says: str) -> None:
@@ -582,6 +585,20 @@ def test_a_word_for_text_is_taken_as_it_stands(root: Path, tmp_path: Path, about
         run("models", "import", tmp_path / "f.onnx", "--set", f"output={word}", "--set", f"about={about}", *WHO, "-w", root, "--json")
         contract = read_json(root / "models/imported/card.json")["imported"]["contract"]
         assert (contract["output"], contract["about"]) == ("495", about)
+
+
+@pytest.mark.parametrize("words", [["std=[0.0039215686, 0.0039215686, 0.0039215686]"], ["temperature=0.001"]], ids=["sure of all", "as good as silent"])
+def test_a_model_that_tells_clips_apart_is_none_that_answers_the_same(root: Path, tmp_path: Path, words: list[str]) -> None:
+    """One that is sure of all golden clips, as pixels of 0..255 may make it, and one whose logits are tiny until its temperature is heard."""
+    sure = words != ["temperature=0.001"]
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, 16, 16], scale=4.0 if sure else 0.02))
+    if sure:
+        model.graph.node.append(helper.make_node("Add", ["logit", "far"], ["far_logit"]))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(60, np.float32), "far"))
+        model.graph.output[0].name = "far_logit"
+    onnx.save(model, tmp_path / "f.onnx")
+    said = run("models", "import", tmp_path / "f.onnx", "--set", *words, *WHO, "-w", root, "--json")["probe"]["p_fake"]
+    assert min(said) > 0.99 if sure else max(said) - min(said) > 0.1
 
 
 def test_a_constant_model_is_refused(root: Path, tmp_path: Path) -> None:
