@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from model.aggregate import sigmoid
+from model.card import ONNX
 from model.export import INPUT, OUTPUTS
 from workspace.errors import ModelFileError
 
@@ -31,6 +32,7 @@ ALMOST = 1e-2  # probabilities in float16, and sums of two, are that exact
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
 SAME = 4e-3  # logits nearer than this are p_fake nearer than 1e-3, wherever they lie; p_fake itself is all alike in one that is sure of all
 SEED = 20261121
+QUANTISED = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}  # in a graph that was quantised dynamically
 READERS = ("ours/p", "ours/classes0", "ours/classes1", "ours/z")  # the first of these is what reads the answer of the file
 PREFIX = "foreign/"  # of every name of the file
 ANSWERS = ("FLOAT", "FLOAT16", "DOUBLE")  # types of an output that may be one, as ONNX calls them
@@ -301,7 +303,7 @@ def probe(engine: "Engine") -> dict[str, Any]:
                 if not np.isfinite([a.logit, *np.ravel(a.certainty), *np.ravel(a.embedding)]).all():
                     raise refusal(f"it answers {a.logit} to a golden clip of {frames} frames")
                 if abs(sigmoid(a.logit) - sigmoid(b.logit)) > TOGETHER:
-                    raise refusal("its answer to a clip depends on the other clips beside it", "Export it in evaluation mode (`model.eval()`).")
+                    raise _depends_on_others(engine.model_dir / ONNX)
                 answers.append(a.logit)
                 said.append(round(a.p_fake, 6))
     except ModelFileError:
@@ -311,6 +313,16 @@ def probe(engine: "Engine") -> dict[str, Any]:
     if max(answers) - min(answers) < SAME * engine.card.temperature:
         raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), `says`, `mean` and `std`.")
     return {"clips": len(said), "p_fake": said}
+
+
+def _depends_on_others(file: Path) -> ModelFileError:
+    """The refusal of a file whose answer to a clip is another one beside other clips."""
+    import onnx
+
+    why = "its answer to a clip depends on the other clips beside it"
+    if QUANTISED.isdisjoint(node.op_type for node in onnx.load(file).graph.node):
+        return refusal(why, "Export it in evaluation mode (`model.eval()`).")
+    return refusal(f"{why}: it is quantised dynamically, by the range of a whole batch", "Import the float32 file, or quantise that statically.")
 
 
 def refuse_misread(content: bytes, contract: Contract, size_px: int, frames: int) -> None:

@@ -601,6 +601,22 @@ def test_a_model_that_tells_clips_apart_is_none_that_answers_the_same(root: Path
     assert min(said) > 0.99 if sure else max(said) - min(said) > 0.1
 
 
+def test_a_file_that_was_quantised_dynamically_is_told_so(root: Path, tmp_path: Path) -> None:
+    """It was told to be exported in evaluation mode, as it had been."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    weights = np.random.default_rng(0).normal(0, 0.3, (3 * SIZE * SIZE, 1)).astype(np.float32)
+    nodes = [("Mul", ["pixels", "pixels"], "bright"), ("Flatten", ["bright"], "flat"), ("MatMul", ["flat", "weights"], "logit")]
+    ins, outs = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *dims]) for name, dims in (("pixels", [3, SIZE, SIZE]), ("logit", [1])))
+    made = [helper.make_node(kind, given, [name]) for kind, given, name in nodes]
+    graph = helper.make_graph(made, "g", [ins], [outs], [numpy_helper.from_array(weights - weights.mean(), "weights")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "float32.onnx")
+    quantize_dynamic(tmp_path / "float32.onnx", tmp_path / "int8.onnx")
+    with pytest.raises(ModelFileError, match=r"(?s)depends on the other clips.*quantised dynamically, by the range of a whole batch.*float32.*statically"):
+        CliRunner().invoke(app, ["models", "import", str(tmp_path / "int8.onnx"), *WHO, "-w", str(root)], catch_exceptions=False)
+    run("models", "import", tmp_path / "float32.onnx", *WHO, "-w", root, "--json")
+
+
 def test_a_constant_model_is_refused(root: Path, tmp_path: Path) -> None:
     source = foreign(tmp_path / "f.onnx", ["B", 3, 16, 16], scale=0.0)
     with pytest.raises(ModelFileError, match="whatever it sees"):
