@@ -115,6 +115,19 @@ def test_a_picture_that_breaks_the_contract_is_refused_by_its_cause(clips: list[
     assert says in problem.value.why
 
 
+@pytest.mark.parametrize("length", ["D", None])
+def test_a_generator_that_leaves_the_length_of_its_vector_free_is_told_to_fix_it(tmp_path: Path, length: str | None) -> None:
+    """It was told to export mapping and synthesis as one network, as it had been."""
+    free = onnx.load(str(exported(tmp_path / "free.onnx", wave(3, 64, 64))))
+    dimension = free.graph.input[0].type.tensor_type.shape.dim[1]
+    dimension.Clear()
+    if length:
+        dimension.dim_param = length
+    onnx.save(free, str(tmp_path / "free.onnx"))
+    with pytest.raises(DataError, match=r"(?s)the length D of its vector is free.*Export it with D fixed; only N may be free"):
+        load_plugin(PluginSettings(name="free", onnx=str(tmp_path / "free.onnx")), FACES, tmp_path)
+
+
 def test_a_generator_whose_weights_lie_beside_it_is_told_how_to_be_one_file(tmp_path: Path) -> None:
     """So torch.onnx.export writes it unless told otherwise; it was said to be no ONNX file."""
     whole = onnx.load(str(exported(tmp_path / "whole.onnx", wave(3, 64, 64))))
