@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from model.aggregate import sigmoid
+from model.card import ONNX
 from model.export import INPUT, OUTPUTS
 from workspace.errors import ModelFileError
 
@@ -29,7 +30,9 @@ GRID = 4
 SURE = 1e-6  # p_fake of 0 or 1 has no logit
 ALMOST = 1e-2  # probabilities in float16, and sums of two, are that exact
 TOGETHER = 1e-3  # largest change of p_fake of a clip scored beside another one
+SAME = 4e-3  # logits nearer than this are p_fake nearer than 1e-3, wherever they lie; p_fake itself is all alike in one that is sure of all
 SEED = 20261121
+QUANTISED = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}  # in a graph that was quantised dynamically
 READERS = ("ours/p", "ours/classes0", "ours/classes1", "ours/z")  # the first of these is what reads the answer of the file
 PREFIX = "foreign/"  # of every name of the file
 ANSWERS = ("FLOAT", "FLOAT16", "DOUBLE")  # types of an output that may be one, as ONNX calls them
@@ -62,6 +65,16 @@ class Contract(BaseModel):
         """What was given, unless a number would be made of a yes or no."""
         if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
             raise ValueError("it is true or false, as YAML also reads yes, no, on and off; no key of a contract is")
+        return value
+
+    @field_validator("mean")
+    @classmethod
+    def _of_pixels_in_0_to_1(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        """What was given, unless it is none of pixels in 0..1."""
+        if max(value) > 1:
+            raise ValueError("these are of pixels in 0..255: divide mean and std by 255")
+        if min(value) < 0:
+            raise ValueError("that of pixels in 0..1 lies in 0..1")
         return value
 
 
@@ -275,7 +288,10 @@ def golden_clips(size_px: int, frames: int) -> list[np.ndarray]:
 
 
 def probe(engine: "Engine") -> dict[str, Any]:
-    """What the engine says of golden clips: {clips, p_fake}. Raises ModelFileError where an answer is missing, not finite, or depends on its neighbours."""
+    """What the engine says of golden clips: {clips, p_fake}.
+
+    Raises ModelFileError where an answer is missing, not finite, or depends on its neighbours, and where all are the same.
+    """
     faces = engine.card.faces
     answers, said = [], []
     try:
@@ -287,16 +303,26 @@ def probe(engine: "Engine") -> dict[str, Any]:
                 if not np.isfinite([a.logit, *np.ravel(a.certainty), *np.ravel(a.embedding)]).all():
                     raise refusal(f"it answers {a.logit} to a golden clip of {frames} frames")
                 if abs(sigmoid(a.logit) - sigmoid(b.logit)) > TOGETHER:
-                    raise refusal("its answer to a clip depends on the other clips beside it", "Export it in evaluation mode (`model.eval()`).")
+                    raise _depends_on_others(engine.model_dir / ONNX)
                 answers.append(a.logit)
                 said.append(round(a.p_fake, 6))
     except ModelFileError:
         raise
     except Exception as problem:  # onnxruntime raises a dozen kinds, none exported
         raise refusal(f"it does not run on golden clips: {str(problem)[:300]}", "Check `says`, `output` and the input's shape; docs/import.md.") from problem
-    if max(answers) - min(answers) < 1e-9:
-        raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), and `says`.")
+    if max(answers) - min(answers) < SAME * engine.card.temperature:
+        raise refusal(f"it answers {answers[0]:.4g} whatever it sees", "Check which output is the answer (`output`), `says`, `mean` and `std`.")
     return {"clips": len(said), "p_fake": said}
+
+
+def _depends_on_others(file: Path) -> ModelFileError:
+    """The refusal of a file whose answer to a clip is another one beside other clips."""
+    import onnx
+
+    why = "its answer to a clip depends on the other clips beside it"
+    if QUANTISED.isdisjoint(node.op_type for node in onnx.load(file).graph.node):
+        return refusal(why, "Export it in evaluation mode (`model.eval()`).")
+    return refusal(f"{why}: it is quantised dynamically, by the range of a whole batch", "Import the float32 file, or quantise that statically.")
 
 
 def refuse_misread(content: bytes, contract: Contract, size_px: int, frames: int) -> None:

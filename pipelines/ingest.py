@@ -206,7 +206,7 @@ def _ingest_source(
     for row, _ in rows:
         row["batch"] = name
     to_compare = [(row, item.found.path) for row, item in good]
-    known.mark_near_duplicates(to_compare, settings.ingest.near_duplicate_bits, settings.faces.workers, progress, unfinished)
+    counts.judged_by_words = known.mark_near_duplicates(to_compare, settings.ingest.near_duplicate_bits, settings.faces.workers, progress, unfinished)
     if name:
         counts.conflicts += known.spelled_alike((row for row, _ in rows), name)
         _write_batch(root, name, source, rows, settings, counts, known.kept, unfinished, progress)

@@ -28,6 +28,7 @@ class SourceCounts:
     quarantined: int = 0
     near_duplicates: int = 0
     lookalikes: int = 0
+    judged_by_words: int = 0  # files whose comparison with others ended two processes
     by_reason: dict[str, int] = field(default_factory=dict)
     by_label: dict[str, int] = field(default_factory=dict)
     by_generator: dict[str, int] = field(default_factory=dict)
@@ -127,6 +128,9 @@ class IngestReport:
             if counts.lookalikes:
                 alike = "show what a known file shows that has another label, generator or compression, or was dropped"
                 lines.append(f"  {counts.lookalikes} {alike}; they are used on its side of the split alone")
+            if counts.judged_by_words:
+                ended = "could not be compared with files that may be the same: it ended two processes, as too little memory does"
+                lines.append(f"  {counts.judged_by_words} {ended}; what the words of both have in common decided alone")
             lines += [f"  quarantined: {number} x {reason}" for reason, number in sorted(counts.by_reason.items())]
             for batch, words in sorted(counts.reworded.items()):
                 unlike = ", ".join(f"{number} x {word}" for word, number in words.items())

@@ -245,15 +245,16 @@ class Known:
 
     def mark_near_duplicates(
         self, rows: Sequence[tuple[dict[str, Any], Path]], bits: int, workers: int = 1, progress: Progress | None = None, begun: Begun | None = None
-    ) -> None:
+    ) -> int:
         """Set `duplicate_of` and `looks` of new rows that show what a known sample, or an earlier new one, shows.
 
         Frames are compared in so many processes, 0 means one a core: a second of one core and more for each file that shares words with another.
-        What was compared stays in `begun`, and what an ingest that was stopped had compared is there.
+        What was compared stays in `begun`, and what an ingest that was stopped had compared is there. Returns of how many rows the words alone decide,
+        since to compare their frames ended two processes.
         """
         rows = [(row, path) for row, path in rows if row["phash"]]
         if not rows:
-            return
+            return 0
         before, new, opened = len(self.looks), [_look(row, path) for row, path in rows], Opened()
         self._neighbours = self._neighbours.plus([look.words for look in self.looks[self._neighbours.files :]])
         neighbours = self._neighbours.plus([look.words for look in new])
@@ -268,13 +269,17 @@ class Known:
         ahead = [_compared_ahead(look, candidates(number), bits, self.looked_at) for number, look in enumerate(new)]
         jobs = [job if job and job.leaves_open(kept(row)) else None for (row, _), job in zip(rows, ahead, strict=True)]
         todo = [job for job in jobs if job]
-        parallel = len(todo) >= FEWEST_FOR_PROCESSES
-        told = iter(ordered_map(_compare, todo, workers, _unlike) if parallel else map(partial(_compare, opened=opened), todo))
+        parallel, crashed = len(todo) >= FEWEST_FOR_PROCESSES, list[Compared]()
+
+        def by_words(job: Comparison) -> Compared:
+            crashed.append(Compared({look.sample_id: _is_same_by_words(job.new, look, job.bits) for look in job.others}))
+            return crashed[-1]
+
+        told = iter(ordered_map(_compare, todo, workers, by_words) if parallel else map(partial(_compare, opened=opened), todo))
         for number, ((row, path), compared, job) in enumerate(zip(rows, ahead, jobs, strict=True)):
             known = kept(row)
-            found = Compared({**known}, {*known})
-            if job:
-                found.add(next(told))
+            found = next(told) if job else Compared()
+            found.add(Compared({**known}, {*known}))  # by frames, which words do not outweigh
             row["duplicate_of"], row["looks"] = "", ""
             if compared is None or any(found.same.values()):
                 row["duplicate_of"], row["looks"] = _resembled(new[number], candidates(number), bits, opened, found)
@@ -283,6 +288,7 @@ class Known:
             new[number] = _look(row, path)
             if progress and todo:
                 progress(number + 1, len(rows), "looking for copies")
+        return len(crashed)
 
 
 def read_known(root: Path) -> Known:
@@ -396,11 +402,6 @@ def _compare(job: Comparison, opened: Opened = _OPENED) -> Compared:
     return found
 
 
-def _unlike(job: Comparison) -> Compared:
-    """Of a file whose comparison ended its process: like none."""
-    return Compared({look.sample_id: False for look in job.others})
-
-
 def _is_compared(new: Look, look: Look, alike: bool) -> bool:
     if look.sample_id == new.sample_id or look.claims[0] != new.claims[0]:
         return False
@@ -444,7 +445,12 @@ def _same(mine: Recording, new: Look, look: Look, bits: int, opened: Opened, fou
     try:
         same = likeness(mine, opened.of(look), ways).same
         found.by_frames.add(look.sample_id)
-    except (VigilError, *ODD):  # as where its media were not pulled: the words alone decide, a leak costs more than a clip
-        same = 2 * max(shared) >= min(len(look.words), len(new.words))
+    except (VigilError, *ODD):  # as where its media were not pulled
+        same = _is_same_by_words(new, look, bits)
     found.same[look.sample_id] = same
     return same
+
+
+def _is_same_by_words(new: Look, look: Look, bits: int) -> bool:
+    """Whether the words alone, where frames cannot be compared, say that the other shows the same: a leak costs more than a clip."""
+    return 2 * max(shared_words(new.words, look.words, bits)) >= min(len(look.words), len(new.words))

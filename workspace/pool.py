@@ -7,11 +7,13 @@ replaced when one dies: the job that kills a process twice is reported as such, 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 from typing import TypeVar
@@ -23,6 +25,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 WORKERS = "VIGIL_WORKERS"
 AHEAD = 3  # jobs handed out a process: keeps them busy without filling memory with results
+_SCRIPT = threading.Lock()  # held while this process's script is hidden: two threads that hide it would each put back what the other left
 
 
 def ordered_map(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, crashed: Callable[[Job], Result]) -> Iterator[Result]:
@@ -88,8 +91,27 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> "Future[Result]":
     """Hand out a job, which Ctrl-C cuts short. A process that is begun for it hears none beside its jobs: it would print where its start was met."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # such as in a job that a script put into the background
-    with deaf_to(signal.SIGINT):  # Python's own start is no place for it either
+    with deaf_to(signal.SIGINT), _without_script(function):  # Python's own start is no place for it either
         return pool.submit(function if ignored else partial(_hearing, function), job)
+
+
+@contextmanager
+def _without_script(function: Callable[..., object]) -> Iterator[None]:
+    """Processes that are begun inside do not load the script of this one first, unless `function` is its own, as in a stage.
+
+    Spawned ones do, to find what it defines: a script without `if __name__ == "__main__"` did all its work once more in each.
+    """
+    if getattr(function, "func", function).__module__ == "__main__":
+        yield
+        return
+    script = vars(sys.modules["__main__"])
+    with _SCRIPT:
+        names: dict[str, object] = {name: script[name] for name in ("__file__", "__spec__") if name in script}  # what a process to be spawned is told of it
+        script.update(dict.fromkeys(names))
+        try:
+            yield
+        finally:
+            script.update(names)
 
 
 def _hearing(function: Callable[[Job], Result], job: Job) -> Result:

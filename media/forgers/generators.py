@@ -126,9 +126,11 @@ class ExportedGenerator(FaceGenerator):
                 raise DataError(what, why=f"{path}: its weights lie in another file", next_step=next_step) from problem
             raise DataError(what, why=f"{path}: {problem}"[:300], next_step="Name an ONNX file in forge.plugins.") from problem
         given, made = self._session.get_inputs(), self._session.get_outputs()
-        if len(given) != 1 or len(made) != 1 or len(given[0].shape) != 2 or not isinstance(given[0].shape[1], int) or len(made[0].shape) != 4:
+        if len(given) != 1 or len(made) != 1 or len(given[0].shape) != 2 or len(made[0].shape) != 4:
             shapes = f"inputs {[one.shape for one in given]}, outputs {[one.shape for one in made]}"
             raise DataError(what, why=f"{shapes}; wanted [N, D] and [N, 3, H, W]", next_step="Export the mapping and the synthesis as one network.")
+        if not isinstance(given[0].shape[1], int):
+            raise DataError(what, why=f"{path}: the length D of its vector is free", next_step="Export it with D fixed; only N may be free.")
         self._input, self._length = given[0].name, given[0].shape[1]
 
     def _picture(self, rng: np.random.Generator) -> NDArray[np.floating]:

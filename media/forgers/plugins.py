@@ -51,7 +51,8 @@ class Command(Outside):
 
     def _forge(self, frames: Frames, landmarks: Landmarks, rng: np.random.Generator) -> Clip:
         """What the program made of the clip; landmarks stay. Raises DataError when it fails, is too slow or gives something else."""
-        with tempfile.TemporaryDirectory(dir=private_folder(self.folder)) as scratch:
+        # a child that left the group may still write: what it leaves goes with the next run
+        with tempfile.TemporaryDirectory(dir=private_folder(self.folder), ignore_cleanup_errors=True) as scratch:
             given, made = Path(scratch) / "in", Path(scratch) / "out"
             for folder in (given, made):
                 folder.mkdir()

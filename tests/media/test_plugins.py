@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -112,6 +113,19 @@ def test_a_picture_that_breaks_the_contract_is_refused_by_its_cause(clips: list[
     with pytest.raises(DataError, match="draws something else") as problem:
         plugin.forge(*clips[0], np.random.default_rng(0))
     assert says in problem.value.why
+
+
+@pytest.mark.parametrize("length", ["D", None])
+def test_a_generator_that_leaves_the_length_of_its_vector_free_is_told_to_fix_it(tmp_path: Path, length: str | None) -> None:
+    """It was told to export mapping and synthesis as one network, as it had been."""
+    free = onnx.load(str(exported(tmp_path / "free.onnx", wave(3, 64, 64))))
+    dimension = free.graph.input[0].type.tensor_type.shape.dim[1]
+    dimension.Clear()
+    if length:
+        dimension.dim_param = length
+    onnx.save(free, str(tmp_path / "free.onnx"))
+    with pytest.raises(DataError, match=r"(?s)the length D of its vector is free.*Export it with D fixed; only N may be free"):
+        load_plugin(PluginSettings(name="free", onnx=str(tmp_path / "free.onnx")), FACES, tmp_path)
 
 
 def test_a_generator_whose_weights_lie_beside_it_is_told_how_to_be_one_file(tmp_path: Path) -> None:
@@ -294,6 +308,22 @@ def test_a_child_that_left_the_group_of_a_program_ends_with_it(clips: list[Clip]
             return
         time.sleep(0.1)
     pytest.fail(f"still there: {left}")
+
+
+def test_a_child_that_writes_on_while_its_folder_is_removed_is_no_failure_of_ours(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where children cannot be ended with their program: the folder was not empty when it was to go, and the stage ended with a traceback."""
+    monkeypatch.setattr("media.forgers.plugins.without_network", lambda with_its_children: ())
+    told = tmp_path / "told"
+    on = "import os\nfor number in range(10**9):\n    os.makedirs('out', exist_ok=True)\n    open(f'out/{number}', 'w').close()\n"
+    body = (
+        f"import subprocess\nchild = subprocess.Popen([sys.executable, '-c', {on!r}], start_new_session=True)\n"
+        f"Path({str(told)!r}).write_text(str(child.pid))\ntime.sleep(60)\n"
+    )
+    try:
+        with pytest.raises(DataError, match="longer than 3 s"):
+            load_plugin(command(tmp_path, body, timeout=3), FACES, tmp_path).forge(*clips[0], np.random.default_rng(0))
+    finally:
+        os.kill(int(told.read_text()), signal.SIGKILL)
 
 
 def test_a_program_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:

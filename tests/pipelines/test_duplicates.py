@@ -360,13 +360,18 @@ def test_comparing_in_processes_marks_what_comparing_one_after_the_other_does(tm
     assert sum(bool(original) for _, original, _ in together) >= 20 and any(not looks for _, _, looks in together)
 
 
-def test_a_comparison_that_ends_its_process_ends_no_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, quality in (("b.jpg", 90), ("c.jpg", 50)):
-        photo(tmp_path / "m" / "real" / name, 1, quality=quality)
+def test_a_comparison_that_ends_its_process_ends_no_ingest_is_told_and_makes_no_new_person_of_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counted as like nobody, and nothing said so."""
+    first = photo(tmp_path / "m" / "real" / "b.jpg", 1, quality=90)
+    for name, seed in (("c.jpg", 1), ("d.jpg", 2)):
+        photo(tmp_path / "m" / "real" / name, seed, quality=50)
     monkeypatch.setattr(pipelines.known, "FEWEST_FOR_PROCESSES", 1)
     monkeypatch.setattr(pipelines.known, "_compare", _dies)
-    assert ingest(tmp_path / "w", SETTINGS, [source(tmp_path / "m")], batch="w1").added == 2
-    assert set(read_manifest(tmp_path / "w" / "data" / "raw" / "w1")["duplicate_of"]) == {""}
+    report = ingest(tmp_path / "w", SETTINGS, [source(tmp_path / "m")], batch="w1")
+    rows = read_manifest(tmp_path / "w" / "data" / "raw" / "w1").set_index("path")["duplicate_of"].to_dict()
+    assert rows == {"real/b.jpg": "", "real/c.jpg": sha256_file(first), "real/d.jpg": ""}
+    assert report.added == 3 and report.sources["press"].judged_by_words == 1
+    assert "  1 could not be compared with files that may be the same: it ended two processes, as too little memory does" in "\n".join(report.lines())
 
 
 def _dies(job: pipelines.known.Comparison) -> dict[str, bool]:

@@ -562,6 +562,9 @@ def test_a_model_in_8_bits_comes_in_with_its_card_under_the_bound_it_was_made_wi
         *((["--set", f"temperature={value}"], SettingsError, "temperature") for value in ("0", "1e-320", "1.0e-320", ".inf", ".nan", "1.0e+9")),
         *((["--set", f"{name}=[{value}, 1, 1]"], SettingsError, f"{name}.0") for name in ("mean", "std") for value in (".inf", ".nan", "1.0e+300")),
         (["--set", "std=[1.0e-300, 1, 1]"], ModelFileError, "divided by 0"),
+        (["--set", "mean=[123.675, 116.28, 103.53]", "--set", "std=[58.395, 57.12, 57.375]"], SettingsError, r"mean: .*0\.\.255: divide mean and std by 255"),
+        (["--set", "mean=[-0.5, 0, 0]"], SettingsError, r"mean: .*lies in 0\.\.1"),
+        (["--set", "std=[58.395, 57.12, 57.375]", "--set", "mean=[0.485, 0.456, 0.406]"], ModelFileError, "whatever it sees"),
     ],
 )
 def test_a_wrong_contract_is_refused_and_nothing_is_left(root: Path, tmp_path: Path, words: list[str], error: type[Exception], says: str) -> None:
@@ -582,6 +585,36 @@ def test_a_word_for_text_is_taken_as_it_stands(root: Path, tmp_path: Path, about
         run("models", "import", tmp_path / "f.onnx", "--set", f"output={word}", "--set", f"about={about}", *WHO, "-w", root, "--json")
         contract = read_json(root / "models/imported/card.json")["imported"]["contract"]
         assert (contract["output"], contract["about"]) == ("495", about)
+
+
+@pytest.mark.parametrize("words", [["std=[0.0039215686, 0.0039215686, 0.0039215686]"], ["temperature=0.001"]], ids=["sure of all", "as good as silent"])
+def test_a_model_that_tells_clips_apart_is_none_that_answers_the_same(root: Path, tmp_path: Path, words: list[str]) -> None:
+    """One that is sure of all golden clips, as pixels of 0..255 may make it, and one whose logits are tiny until its temperature is heard."""
+    sure = words != ["temperature=0.001"]
+    model = onnx.load(foreign(tmp_path / "f.onnx", ["B", 3, 16, 16], scale=4.0 if sure else 0.02))
+    if sure:
+        model.graph.node.append(helper.make_node("Add", ["logit", "far"], ["far_logit"]))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(60, np.float32), "far"))
+        model.graph.output[0].name = "far_logit"
+    onnx.save(model, tmp_path / "f.onnx")
+    said = run("models", "import", tmp_path / "f.onnx", "--set", *words, *WHO, "-w", root, "--json")["probe"]["p_fake"]
+    assert min(said) > 0.99 if sure else max(said) - min(said) > 0.1
+
+
+def test_a_file_that_was_quantised_dynamically_is_told_so(root: Path, tmp_path: Path) -> None:
+    """It was told to be exported in evaluation mode, as it had been."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    weights = np.random.default_rng(0).normal(0, 0.3, (3 * SIZE * SIZE, 1)).astype(np.float32)
+    nodes = [("Mul", ["pixels", "pixels"], "bright"), ("Flatten", ["bright"], "flat"), ("MatMul", ["flat", "weights"], "logit")]
+    ins, outs = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *dims]) for name, dims in (("pixels", [3, SIZE, SIZE]), ("logit", [1])))
+    made = [helper.make_node(kind, given, [name]) for kind, given, name in nodes]
+    graph = helper.make_graph(made, "g", [ins], [outs], [numpy_helper.from_array(weights - weights.mean(), "weights")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "float32.onnx")
+    quantize_dynamic(tmp_path / "float32.onnx", tmp_path / "int8.onnx")
+    with pytest.raises(ModelFileError, match=r"(?s)depends on the other clips.*quantised dynamically, by the range of a whole batch.*float32.*statically"):
+        CliRunner().invoke(app, ["models", "import", str(tmp_path / "int8.onnx"), *WHO, "-w", str(root)], catch_exceptions=False)
+    run("models", "import", tmp_path / "float32.onnx", *WHO, "-w", root, "--json")
 
 
 def test_a_constant_model_is_refused(root: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from media.faces import extract_clips
 from media.synthetic import make_sample_media
 from model.inference import LEARNED, Engine
 from model.shipped import STARTER, has_starter
+from tests.pipelines.test_ingest import photo
 from vigil import Detector, open_workspace
 from workspace.errors import DataError, ModelFileError, WorkspaceError
 from workspace.files import sha256_bytes
@@ -42,6 +43,18 @@ def test_every_block_of_the_page_runs(clips: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "vigil init" in done.stdout.splitlines()[-1]
+
+
+def test_a_script_without_a_guard_runs_once_and_finds_its_copies(tmp_path: Path) -> None:
+    """Each process that compares ran the script again, in vain and fifty times over, and copies came in as eighteen people."""
+    for quality in range(60, 96, 2):
+        photo(tmp_path / "media" / "real" / f"{quality}.jpg", 1, quality)
+    (tmp_path / "take_in.py").write_text(
+        "from vigil import open_workspace\nprint('begun', flush=True)\nworkspace = open_workspace('w', profile='demo')\n"
+        "print(workspace.ingest('media')[0].sources['media'].near_duplicates, __file__, __spec__)\n"
+    )
+    done = subprocess.run([sys.executable, "take_in.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["begun", f"17 {tmp_path / 'take_in.py'} None"]), done.stderr
 
 
 def test_a_model_that_was_trained_on_a_clip_says_so(clips: Path, tmp_path: Path) -> None:

@@ -31,6 +31,19 @@ def test_a_process_that_dies_while_results_are_read_costs_no_job() -> None:
     assert done == [n * n for n in range(1, 30)] + [-3] + [n * n for n in range(30, 60)]
 
 
+def test_a_script_is_loaded_again_only_for_a_function_of_its_own(tmp_path: Path) -> None:
+    """Without a guard each process did all of the script's work again. Threads that begin processes at the same time leave the script its name."""
+    begin = f"import sys, threading\nsys.path.insert(0, {str(ROOT)!r})\nfrom functools import partial\nfrom workspace.pool import ordered_map\n"
+    theirs = "work = [threading.Thread(target=lambda: print(list(ordered_map(abs, [-1, -2], 2, str)))) for _ in range(3)]\n"
+    (tmp_path / "theirs.py").write_text(begin + theirs + "[one.start() for one in work]\n[one.join() for one in work]\nprint(__file__)\n")
+    own = "print('loaded', flush=True)\ndef add(number, more):\n    return number + more\n"
+    guarded = "if __name__ == '__main__':\n    print(list(ordered_map(partial(add, more=1), [1], 1, str)))\n"
+    (tmp_path / "own.py").write_text(begin + own + guarded)
+    for name, said in (("theirs", ["[1, 2]"] * 3 + [str(tmp_path / "theirs.py")]), ("own", ["[2]", "loaded", "loaded"])):
+        done = subprocess.run([sys.executable, tmp_path / f"{name}.py"], capture_output=True, text=True, timeout=120)
+        assert sorted(done.stdout.splitlines()) == sorted(said), done.stderr
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
@@ -47,8 +60,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_workers_say_nothing_of_a_ctrl_c_that_meets_their_start(tmp_path: Path, where: str) -> None:
     """In a terminal all of them hear it, and each printed where it was: in Python's own start, or in what it loads after it."""
     slow = "import sys, time\nif 'spawn_main' in ' '.join(sys.orig_argv):\n    print('begun', flush=True)\n    time.sleep(1)\n"
-    pool = f"sys.path.insert(0, {str(ROOT)!r})\nfrom workspace.pool import ordered_map\n"
-    work = "if __name__ == '__main__':\n    try:\n        list(ordered_map(abs, range(8), 2, print))\n    except KeyboardInterrupt:\n        print('Paused.')\n"
+    pool = f"sys.path.insert(0, {str(ROOT)!r})\nfrom workspace.pool import ordered_map\ndef own(number):\n    return number\n"
+    work = "if __name__ == '__main__':\n    try:\n        list(ordered_map(own, range(8), 2, print))\n    except KeyboardInterrupt:\n        print('Paused.')\n"
     (tmp_path / "main.py").write_text("import sys\n" + pool + work)
     (tmp_path / where).write_text(slow + (pool + work if where == "main.py" else ""))
     words, environment = [sys.executable, str(tmp_path / "main.py")], {**os.environ, "PYTHONPATH": str(tmp_path)}
