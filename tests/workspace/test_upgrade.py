@@ -25,7 +25,7 @@ import workspace.upgrade
 from feedback.database import schema_behind
 from tests.feedback import databases
 from tests.feedback.killing import killed_at_line
-from tests.system.world import vigil, vigil_json
+from tests.system.world import change_settings, vigil, vigil_json
 from vigil.main import app
 from vigil.upgrading import upgrade_workspace
 from workspace.choices import PROFILES
@@ -133,8 +133,11 @@ def test_after_the_upgrade_the_workspace_goes_on(old: Path, tmp_path: Path) -> N
 
     page = vigil_json("status", "-w", old)
     assert page["champion"]["cycle"] == "2026-W46.1" and page["batches"] == {"new": 0, "deferred": 0, "accepted": 1, "held": 1, "dropped": 0}
-    assert "a setting or a stage version changed" in page["next"]["reasons"] and page["next"]["pending_cases"] == 1, "the reviewed case waits"
-    assert page["next"]["pending_files"] == 0 and "1 case that is decided, and in no batch yet" in page["next"]["reasons"]
+    assert "a setting or a stage version changed" in page["next"]["reasons"] and page["next"]["pending_files"] == 0
+    assert page["next"]["pending_cases"] == 0, "one person answered the reviewed case, and two are needed by now"
+    change_settings(old, {"feedback": {"queue": kept["feedback"]["queue"] | {"reviewers_needed": 1}}})
+    page = vigil_json("status", "-w", old)
+    assert page["next"]["pending_cases"] == 1 and "1 case that is decided, and in no batch yet" in page["next"]["reasons"]
     assert [row["state"] for row in vigil_json("batches", "-w", old)] == ["accepted", "held"]
     assert vigil_json("models", "-w", old)[0]["role"] == "champion" and read_cycle(old).refused == ()
     shutil.copytree(old / ".vigil/cases", tmp_path / "media/real")
