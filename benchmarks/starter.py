@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.commands import a_file, vigil  # noqa: E402
-from pipelines.sides import SIDES, Side, decide_sides  # noqa: E402
+from pipelines.sides import JUDGED, SIDES, decide_sides  # noqa: E402
 from workspace.cycle import read_cycle  # noqa: E402
 from workspace.journal import Journal  # noqa: E402
 from workspace.settings import Settings, load_settings  # noqa: E402
@@ -34,7 +34,6 @@ from workspace.state import candidates  # noqa: E402
 KEPT = ("model.safetensors", "model.onnx")
 REFIT_STEPS = 2  # of the network whose place the one that is fitted anew takes
 BEFORE = "before"  # in the work folder: the starter whose place the new one takes
-JUDGED: tuple[Side, ...] = ("validation", "holdout")
 PUBLISHED = ("mobile_stylegan",)  # forgers that no recipe here trains on
 
 

@@ -51,12 +51,12 @@ class Retention:
         """
         moment, done, stuck = moment or now(), dict.fromkeys(DONE.values(), 0), list[str]()
         with self.database.read() as connection:
-            due = {sha256: what for sha256, what in self._due(connection, moment, only).items() if deletes or what != "deleted"}
+            due = self._due(connection, moment, only, deletes)
         for sha256 in sorted(due, key=lambda one: due[one] == "deleted"):  # the others first: they need no store
             # one file a transaction, and looked at again: others wait for a moment only
             with one_of_many(sha256, stuck), self.database.write() as connection:
-                what = self._due(connection, moment, sha256).get(sha256, "")
-                if what and (deletes or what != "deleted"):
+                what = self._due(connection, moment, sha256, deletes).get(sha256, "")
+                if what:
                     self._do(connection, sha256, what)
                     done[DONE[what]] += 1
         if stuck:
@@ -97,11 +97,14 @@ class Retention:
         connection.execute(update(MEDIA).where(MEDIA.c.sha256 == sha256).values(**values))
         audit.append(connection, WHO, f"media.{DONE[what]}", f"media:{sha256}", {"why": WHY[what]})
 
-    def _due(self, connection: Connection, moment: str, sha256: str = "") -> dict[str, str]:
-        """What each file is to be that does not stay what it is: deleted, quarantined, kept again. The uploads of one file at a time are in memory."""
+    def _due(self, connection: Connection, moment: str, sha256: str = "", deletes: bool = True) -> dict[str, str]:
+        """What each file is to be that does not stay what it is: deleted (if `deletes`), quarantined, kept again.
+
+        The uploads of one file at a time are in memory.
+        """
         files = groupby(_uploads(connection, sha256), key=itemgetter("sha256"))
         judged = ((name, self._what(list(rows), moment)) for name, rows in files)
-        return {name: what for name, what in judged if what}
+        return {name: what for name, what in judged if what and (deletes or what != "deleted")}
 
     def _what(self, rows: list[Mapping[str, Any]], moment: str) -> str:
         working = any(row["state"] != "done" for row in rows)

@@ -22,14 +22,6 @@ from workspace.state import CHAMPION_CHANGED, IMPORTED, Champion, anchor, champi
 
 CROPS = ("size_px", "detector", "margin", "fps", "clip_frames", "mode")  # what a model sees of a face, and its threshold was set on
 
-SET_BY = {  # data check -> the setting, under `validate`, that its limit comes from; the others have none
-    "enough samples": "min_samples",
-    "media decode": "min_decodable",
-    "a face is found in enough frames for a clip": "min_face_found",
-    "not seen before": "max_duplicates",
-    "pictures are large enough": "min_size_px",
-}
-
 
 def refuse_changed_champion(root: Path, journal: Journal, base_cycle: str) -> None:
     """Raise ModelFileError where the champion here is not what was promoted: by its card a cycle is opened, and at its threshold the next model judged.
@@ -164,7 +156,7 @@ def _refused(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:
 def _not_met(check: dict[str, Any]) -> str:
     """A data check that failed, in words, with the setting that its limit comes from and the commonest reasons of the files that did not meet it."""
     reasons = "".join(f"; {count} x {reason}" for reason, count in Counter(check.get("reasons", {})).most_common(FEW))
-    setting = f", see validate.{SET_BY[check['name']]}" if check["name"] in SET_BY else ""
+    setting = f", see validate.{check['setting']}" if "setting" in check else ""
     return f"{check['name']} (observed {check.get('observed')}, limit {check.get('limit')}{setting}{reasons})"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.draw import draw_balanced, in_rotation, panel, shuffled
 from pipelines.leaks import find_leaks
 from pipelines.rows import rows_of
-from pipelines.sides import OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing
+from pipelines.sides import JUDGED, OTHER_DONOR, SIDES, Sides, decide_sides, looks_of, only_standing, split_of, standing
 from pipelines.stage import stage_main
 from workspace.cycle import Cycle
 from workspace.errors import DataError, TooLittleData
@@ -80,8 +80,7 @@ def run(root: Path, settings: Settings, cycle: Cycle) -> dict[str, Any]:
     forged_excluded = Counter({NOT_ARRIVED: len(every) - len(made)} if len(made) < len(every) else {})
     forged = _usable_forged(made, collected, sides, settings.split, _forged_as_judged(root, batches), forged_excluded)
     tables: dict[str, list[Row]] = {"train": draw_training(collected, forged, settings.budget, cycle)}
-    for side in ("validation", "holdout"):
-        tables[side] = draw_panel([*collected, *forged], side, batches, cycle, settings)
+    tables |= {side: draw_panel([*collected, *forged], side, batches, cycle, settings) for side in JUDGED}
     _refuse_hopeless(tables["train"], tables["validation"])
     report = _report(cycle, tables, sides, forged_excluded, find_leaks(tables, looks, paths))
     tables[UNLABELLED] = draw_panel(unlabelled, UNLABELLED, batches, cycle, settings)  # for drift alone

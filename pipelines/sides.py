@@ -19,6 +19,7 @@ from workspace.settings import SplitSettings
 
 Side = Literal["train", "validation", "holdout"]
 SIDES: tuple[Side, ...] = ("train", "validation", "holdout")
+JUDGED: tuple[Side, ...] = ("validation", "holdout")  # whose people no training sees
 OTHER_DONOR = "donor and target on different sides"
 OTHER_VIDEO = "its source video is on another side"
 OTHER_LOOK = "it shows what a sample on another side shows"

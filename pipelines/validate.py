@@ -35,12 +35,13 @@ NOT_READ = "unreadable ("  # with the kind of the error
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One expectation: its name in the report, the limit in words, and on which rows of the table it is asked."""
+    """One expectation: its name in the report, the limit in words, on which rows of the table it is asked, and the setting under `validate` that limits it."""
 
     name: str
     limit: Any
     rows: str  # all | media | usable | looked_at
     expectation: Any
+    setting: str = ""
 
 
 def run(root: Path, settings: Settings, batch: str) -> dict[str, Any]:
@@ -122,18 +123,21 @@ def checks_of(limits: ValidateSettings) -> list[Check]:
         *[Check(f"{name} is a known word", list(DOMAINS[name]), "all", values(name, list(DOMAINS[name]))) for name in ("label", "use", "kind")],
         Check("sample id is a sha256", "64 hex digits", "all", gxe.ExpectColumnValuesToMatchRegex(column="sample_id", regex="^[0-9a-f]{64}$")),
         Check("sample id is unique", "once", "all", gxe.ExpectColumnValuesToBeUnique(column="sample_id")),
-        Check("media decode", limits.min_decodable, "media", values("decoded", [True], limits.min_decodable)),
-        Check("enough samples", limits.min_samples, "usable", gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_samples)),
-        Check("not seen before", originals, "usable", values("original", [True], originals)),
+        Check("media decode", limits.min_decodable, "media", values("decoded", [True], limits.min_decodable), "min_decodable"),
+        Check("enough samples", limits.min_samples, "usable", gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_samples), "min_samples"),
+        Check("not seen before", originals, "usable", values("original", [True], originals), "max_duplicates"),
         Check(
             "nobody swapped with themselves", "donor is another person", "usable",
             gxe.ExpectColumnValuesToNotBeInSet(column="swapped_with", value_set=["the same person"]),
         ),
         Check("a real has no generator and no donor", "empty", "usable", values("said_of_real", [""])),
-        Check("a face is found in enough frames for a clip", limits.min_face_found, "looked_at", values("face_found", [True], limits.min_face_found)),
+        Check(
+            "a face is found in enough frames for a clip", limits.min_face_found, "looked_at",
+            values("face_found", [True], limits.min_face_found), "min_face_found",
+        ),
         Check(
             "pictures are large enough", f"{limits.min_size_px} px in {LARGE_ENOUGH} of the files", "looked_at",
-            gxe.ExpectColumnValuesToBeBetween(column="short_side_px", min_value=limits.min_size_px, mostly=LARGE_ENOUGH),
+            gxe.ExpectColumnValuesToBeBetween(column="short_side_px", min_value=limits.min_size_px, mostly=LARGE_ENOUGH), "min_size_px",
         ),
     ]  # fmt: skip
 
@@ -161,7 +165,7 @@ def _result(check: Check, answer: dict[str, Any], part: "pd.DataFrame") -> dict[
     return {
         "name": check.name, "success": bool(answer["success"]), "observed": len(observed) if isinstance(observed, list) else observed, "limit": check.limit,
         "failing": failing[:MOST_NAMED], "failing_count": len(failing),
-        **({"reasons": dict(reasons)} if reasons else {}), **({"problem": problem} if problem else {}),
+        **({"setting": check.setting} if check.setting else {}), **({"reasons": dict(reasons)} if reasons else {}), **({"problem": problem} if problem else {}),
     }  # fmt: skip
 
 

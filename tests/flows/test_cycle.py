@@ -50,7 +50,14 @@ def open_with(root: Path, success: dict[str, bool], week: str = "") -> Journal:
     journal = Journal(root)
     for batch, passed in success.items():
         journal.append("batch_added", batch=batch, source="folder", samples=4, quarantined=0)
-        row = {"name": "media decode", "success": passed, "observed": 0.1, "limit": 0.9, "reasons": {"empty file": 1, "truncated or corrupt": 3}}
+        row = {
+            "name": "media decode",
+            "success": passed,
+            "observed": 0.1,
+            "limit": 0.9,
+            "setting": "min_decodable",
+            "reasons": {"empty file": 1, "truncated or corrupt": 3},
+        }
         write_json(root / "reports" / "validate" / f"{batch}.json", {"batch": batch, "success": passed, "expectations": [row]})
     open_new_cycle(root, journal, SETTINGS, make_plan(journal.events(), SETTINGS), Start("person", "a person asked", week))
     return journal
